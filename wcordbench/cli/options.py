@@ -1,0 +1,70 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wcordbench.errors import UserError
+from wcordbench.registry import nearest
+from wcordbench.suite import Suite
+from wcordbench.suite.runs import Cell
+
+SuitePath = Annotated[Path, typer.Argument(help="The suite's YAML file.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key: train.epochs=2. May be given again."),
+]
+PairOption = Annotated[
+    list[str] | None, typer.Option("--pair", help="Only this pair: 'resnet56->resnet20'.")
+]
+MethodOption = Annotated[
+    list[str] | None, typer.Option("--method", help="Only this method, by key or label.")
+]
+SeedOption = Annotated[list[int] | None, typer.Option("--seed", help="Only this seed.")]
+Results = Annotated[Path, typer.Option("--results", help="The results folder.")]
+Data = Annotated[
+    Path,
+    typer.Option("--data", envvar="WCORDBENCH_DATA", help="The folder that holds datasets."),
+]
+
+
+def select(
+    suite: Suite,
+    cells: list[Cell],
+    pairs: list[str] | None,
+    methods: list[str] | None,
+    seeds: list[int] | None,
+) -> list[Cell]:
+    """The cells that ``--pair``, ``--method`` and ``--seed`` leave, with their teachers.
+
+    Raises:
+        UserError: a name that the suite does not have.
+    """
+    known_pairs = [p.name for p in suite.pairs]
+    pairs = [p.replace("→", "->").replace(" ", "") for p in pairs or known_pairs]
+    for pair in pairs:
+        if pair not in known_pairs:
+            raise UserError(f"--pair {pair!r} is not in the suite{nearest(pair, known_pairs)}")
+    known_methods = [n for m in suite.methods for n in (m.name, m.title)]
+    for method in methods or []:
+        if method not in known_methods:
+            raise UserError(
+                f"--method {method!r} is not in the suite"
+                f"{nearest(method, dict.fromkeys(known_methods))}"
+            )
+    for seed in seeds or []:
+        if seed not in suite.seeds:
+            raise UserError(f"--seed {seed} is not among the suite's seeds {suite.seeds}")
+    kept = [
+        c
+        for c in cells
+        if c.method is not None
+        and c.pair.name in pairs
+        and (methods is None or {c.method.name, c.method.title} & set(methods))
+        and (seeds is None or c.seed in seeds)
+    ]
+    teachers = {c.run.teacher for c in kept}
+    return [c for c in cells if c.method is None and c.run in teachers] + kept

@@ -1,0 +1,1 @@
+"""Datasets as whole tensors: loading, caching, batches and augmentation."""

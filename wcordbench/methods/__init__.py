@@ -1,0 +1,5 @@
+"""Distillation methods: one file each, registered by name (see :mod:`wcordbench.registry`)."""
+
+from wcordbench.methods.base import Batch, Features, FeatureShapes, FirstStage, Method, Setup
+
+__all__ = ["Batch", "FeatureShapes", "Features", "FirstStage", "Method", "Setup"]

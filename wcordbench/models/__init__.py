@@ -1,0 +1,62 @@
+"""The networks: :func:`create` builds any of them by name, all return :class:`Features`."""
+
+from __future__ import annotations
+
+import functools
+from typing import cast
+
+import torch
+from torch import nn
+
+from wcordbench import registry
+from wcordbench.models.checkpoint import load_checkpoint
+from wcordbench.models.complexity import macs
+from wcordbench.models.features import Features, FeatureShapes
+
+TIMM = "timm:"
+
+
+def create(name: str, num_classes: int, image_size: int = 32, in_channels: int = 3) -> nn.Module:
+    """A network with fresh weights, drawn from PyTorch's global generator.
+
+    Args:
+        name: a registered name, or ``timm:`` and a name that ``timm.create_model`` knows.
+        num_classes: length K of the logits.
+        image_size: side S of the images.
+        in_channels: their channels C.
+
+    Returns:
+        A module that maps ``(B, C, S, S)`` to :class:`Features` and has ``get_classifier()``.
+
+    Raises:
+        UserError: no such name, or the network cannot process images of this size.
+    """
+    if name.startswith(TIMM):
+        from wcordbench.models.timm_adapter import TimmModel
+
+        return TimmModel(name.removeprefix(TIMM), num_classes, in_channels, image_size)
+    entry = registry.get("model", name)
+    model = entry.load()(
+        num_classes=num_classes, in_channels=in_channels, image_size=image_size, **entry.meta
+    )
+    return cast(nn.Module, model)
+
+
+@functools.cache
+def feature_shapes(
+    name: str, num_classes: int, image_size: int = 32, in_channels: int = 3
+) -> FeatureShapes:
+    """Shapes of a network's features for one image, without allocating its weights.
+
+    Raises:
+        UserError: as :func:`create`.
+    """
+    with torch.device("meta"), torch.no_grad():
+        model = create(name, num_classes, image_size, in_channels).eval()
+        features: Features = model(torch.empty(1, in_channels, image_size, image_size))
+    return features.shapes()
+
+
+__all__ = [
+    "FeatureShapes", "Features", "create", "feature_shapes", "load_checkpoint", "macs",
+]  # fmt: skip

@@ -1,0 +1,138 @@
+"""Weights from files, those of the published CRD code included."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wcordbench.errors import UserError
+
+_ADVICE = "give a checkpoint that holds a state_dict"
+
+
+def load_checkpoint(model: nn.Module, path: str | Path) -> None:
+    """Load a model's weights from a file; the model is unchanged if that fails.
+
+    The file is what ``torch.save`` wrote of a state dict, or of a dict that has it under
+    ``model`` (the published CRD checkpoints) or ``state_dict``. ``module.``, which
+    ``DataParallel`` puts before names, is removed. Code in the file is never run.
+
+    Args:
+        model: any network of :func:`wcordbench.models.create`.
+        path: the file.
+
+    Raises:
+        UserError: the file is missing, damaged, not a checkpoint, holds other objects than
+            weights, belongs to another architecture or number of classes, or has NaN or
+            infinite weights.
+    """
+    path = Path(path)
+    state = _state_dict(path, _read(path))
+    _check(model, state, path)
+    model.load_state_dict(state)
+
+
+def _read(path: Path) -> Any:
+    try:
+        # The published code's last checkpoint of a run holds its options, a Namespace.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(
+            f"checkpoint {path} does not exist; correct the path or download the file"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"checkpoint {path} cannot be read ({error.strerror or error}); give a readable file"
+        ) from None
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"(?:GLOBAL|[Cc]lass|type) (\S+\.\S+)", str(error))
+        if "Unsupported" in str(error) and refused:
+            raise UserError(
+                f"checkpoint {path} holds Python objects ({refused[1]}) that are not loaded "
+                "because they could run code; save its state_dict alone"
+            ) from None
+        raise _damaged(path) from None
+    # Arbitrary bytes fail in arbitrary ways.
+    except Exception:
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(
+        f"checkpoint {path} is damaged or not a PyTorch file; copy or download it again"
+    )
+
+
+def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+    if isinstance(content, Mapping):
+        for key in ("model", "state_dict"):
+            if isinstance(content.get(key), Mapping):
+                content = content[key]
+                break
+    if not isinstance(content, Mapping) or not content:
+        raise UserError(f"checkpoint {path} holds no weights; {_ADVICE}")
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise UserError(
+                f"checkpoint {path} holds no weights: {key!r} is of type "
+                f"{type(value).__name__}; {_ADVICE}"
+            )
+    return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def _check(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    expected = model.state_dict()
+    # Checkpoints older than PyTorch 0.4.1 lack these counters, which nothing here reads.
+    missing = [
+        key for key in expected if key not in state and not key.endswith("num_batches_tracked")
+    ]
+    unexpected = [key for key in state if key not in expected]
+    if missing or unexpected:
+        what = " and ".join(
+            f"{text} {keys[0]}{f' and {len(keys) - 1} more' if len(keys) > 1 else ''}"
+            for text, keys in (("lacks", missing), ("has the unknown", unexpected))
+            if keys
+        )
+        raise UserError(
+            f"checkpoint {path} is of another architecture ({what}); name the model that it was "
+            "trained as"
+        )
+    last = _classifier_name(model)
+    wrong = [key for key in state if state[key].shape != expected[key].shape]
+    # A classifier of another width is only the number of classes if nothing else differs.
+    if wrong and all(last and key.startswith(f"{last}.") for key in wrong):
+        key = wrong[0]
+        got, want = state[key].shape, expected[key].shape
+        if got[1:] == want[1:]:
+            raise UserError(
+                f"checkpoint {path} has {got[0]} classes in {key}, the suite's dataset has "
+                f"{want[0]}; give a checkpoint trained on that dataset"
+            )
+    if wrong:
+        key = wrong[0]
+        raise UserError(
+            f"checkpoint {path} is of another architecture ({key} is "
+            f"{tuple(state[key].shape)}, not {tuple(expected[key].shape)}); name the model that "
+            "it was trained as"
+        )
+    for key, value in state.items():
+        if not torch.isfinite(value).all():
+            raise UserError(
+                f"checkpoint {path} has NaN or infinite values in {key}; its training diverged, "
+                "so give another checkpoint"
+            )
+
+
+def _classifier_name(model: nn.Module) -> str | None:
+    if not hasattr(model, "get_classifier"):
+        return None
+    classifier = model.get_classifier()
+    return next((name for name, module in model.named_modules() if module is classifier), None)

@@ -1,0 +1,76 @@
+"""What made a result: versions, machine, commit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from wcordbench import __version__
+
+
+def environment(device: Any) -> dict[str, Any]:
+    """Versions, device, threads, host and commit, for a result's record.
+
+    Args:
+        device: the ``torch.device`` that trained.
+    """
+    import torch
+
+    versions = {
+        name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy")
+    }
+    name = processor()
+    driver = None
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        driver = torch.version.cuda
+    return {
+        "wcordbench": __version__,
+        "python": platform.python_version(),
+        **versions,
+        "device": device.type,
+        "device_name": name,
+        "cuda": driver,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "host": socket.gethostname(),
+        **commit(),
+    }
+
+
+def processor() -> str:
+    """The processor's name as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def commit() -> dict[str, Any]:
+    """The git commit of the code, and whether its tree was clean; None outside a checkout."""
+
+    def git(*args: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *args],
+                cwd=Path(__file__).parent,
+                capture_output=True,
+                text=True,
+                timeout=10,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    head = git("rev-parse", "HEAD")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "wcordbench")
+    return {"commit": head, "clean": None if changed is None else changed == ""}

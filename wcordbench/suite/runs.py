@@ -1,0 +1,181 @@
+"""From a suite to its runs: every hyper-parameter resolved, and each run's identity."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from wcordbench import registry
+from wcordbench.errors import UserError
+from wcordbench.suite.schema import MethodSpec, MethodTerm, Pair, Suite, Train
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a dataset, a network, what it learns from, a protocol and a seed.
+
+    Attributes:
+        config: everything that changes the result, and nothing else (JSON values only).
+            ``teacher`` holds the identity of the teacher's run, or its checkpoint's hash.
+        teacher: the teacher's run, where the teacher is trained by the suite.
+        checkpoint: path of the teacher's weights, where they are given.
+    """
+
+    config: dict[str, Any]
+    teacher: Run | None = field(default=None, compare=False)
+    checkpoint: str | None = field(default=None, compare=False)
+
+    @functools.cached_property
+    def id(self) -> str:
+        """16 hexadecimal digits of the SHA-256 of the canonical configuration."""
+        return digest(self.config)
+
+    @property
+    def name(self) -> str:
+        """A folder name that a person can read and that cannot collide."""
+        c = self.config
+        source = f"{c['teacher']['model']}-{c['model']}" if c["teacher"] else c["model"]
+        parts = [c["dataset"]["name"], source, c["method"]["name"], f"s{c['seed']}", self.id[:8]]
+        return "_".join(p.replace("/", "-").replace(":", "-") for p in parts)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def digest(config: dict[str, Any]) -> str:
+    """The identity of a configuration."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run in its place in the table: ``row`` is the method's title, ``column`` the pair.
+
+    ``is_teacher``: the run is the pair's teacher, in the row "Teacher".
+    """
+
+    run: Run
+    pair: Pair
+    method: MethodSpec | None
+    seed: int
+
+    @property
+    def is_teacher(self) -> bool:
+        return self.method is None
+
+
+def _merge(train: Train, *overrides: BaseModel | None) -> Train:
+    values = train.model_dump()
+    for override in overrides:
+        if override is not None:
+            values.update(override.model_dump(exclude_unset=True))
+    try:
+        return Train.model_validate(values)
+    except ValidationError as error:
+        raise UserError(
+            f"train override: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+        ) from None
+
+
+def _config(
+    suite: Suite,
+    model: str,
+    method: str,
+    gamma: float,
+    terms: list[MethodTerm],
+    train: Train,
+    seed: int,
+    teacher: dict[str, Any] | None,
+) -> dict[str, Any]:
+    dataset = suite.dataset.model_dump()
+    dataset["options"] = {
+        o.name: suite.dataset.options.get(o.name, o.default)
+        for o in registry.get("dataset", suite.dataset.name).options.values()
+    }
+    protocol = train.model_dump()
+    if not any(registry.get("method", t.name).meta.get("two_stage") for t in terms):
+        del protocol["first_stage"]  # changes nothing for a method without one
+    return {
+        "dataset": dataset,
+        "model": model,
+        "teacher": teacher,
+        "method": {"name": method, "gamma": gamma, "terms": [t.model_dump() for t in terms]},
+        "train": protocol,
+        "seed": seed,
+    }
+
+
+@functools.cache
+def file_digest(path: str) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"teacher checkpoint {path} cannot be read ({error.strerror}); correct its path"
+        ) from None
+
+
+def teacher_run(suite: Suite, pair: Pair) -> Run | None:
+    """The run that trains a pair's teacher; None where a checkpoint is given."""
+    if pair.teacher.checkpoint is not None:
+        return None
+    train = _merge(suite.train, pair.teacher.train)
+    return Run(
+        _config(suite, pair.teacher.model, "student", 1.0, [], train, pair.teacher.seed, None)
+    )
+
+
+def expand(suite: Suite) -> list[Cell]:
+    """Every cell sample of a suite's table, teachers first, in the order of the file.
+
+    The same run can stand in several cells: a teacher in each of its pairs, a plain
+    student under each of its teachers.
+    """
+    teachers = {pair.name: teacher_run(suite, pair) for pair in suite.pairs}
+    cells = [
+        Cell(run, pair, None, pair.teacher.seed)
+        for pair in suite.pairs
+        if (run := teachers[pair.name]) is not None
+    ]
+    for pair in suite.pairs:
+        run = teachers[pair.name]
+        source: dict[str, Any] = {"model": pair.teacher.model}
+        if run is not None:
+            source["run"] = run.id
+        elif pair.teacher.checkpoint is not None:
+            source["checkpoint"] = file_digest(pair.teacher.checkpoint)
+        for method in suite.methods:
+            terms = method.terms()
+            train = _merge(suite.train, pair.train, method.train)
+            for seed in suite.seeds:
+                config = _config(
+                    suite,
+                    pair.student,
+                    method.name,
+                    method.cross_entropy(),
+                    terms,
+                    train,
+                    seed,
+                    source if terms else None,
+                )
+                cells.append(
+                    Cell(
+                        Run(config, run if terms else None, pair.teacher.checkpoint),
+                        pair,
+                        method,
+                        seed,
+                    )
+                )
+    return cells

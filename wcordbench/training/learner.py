@@ -1,0 +1,275 @@
+"""One run while it trains: its student, its objective, its optimiser, its position."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wcordbench import models
+from wcordbench.methods.base import Batch, Features, Setup
+from wcordbench.results.store import RunFolder
+from wcordbench.seeds import derive
+from wcordbench.suite.runs import Run
+from wcordbench.training.objective import Objective
+from wcordbench.training.schedule import learning_rate
+
+
+class Diverged(Exception):
+    """The loss is no longer finite."""
+
+
+class Learner:
+    """A run in training.
+
+    The position is ``(epoch, step)``; the epochs of a first stage count from below zero up,
+    so that a single number orders all training. Everything that the next step depends on is
+    in :meth:`state`, or is a function of the seed and the position.
+
+    Args:
+        run: what to train.
+        folder: where its files go.
+        setup: what its method is built for (None without a teacher).
+        image_size, channels, num_classes: of the dataset.
+        steps_per_epoch: batches in an epoch.
+        device: where it trains.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        folder: RunFolder,
+        setup: Setup | None,
+        image_size: int,
+        channels: int,
+        num_classes: int,
+        steps_per_epoch: int,
+        device: torch.device,
+    ) -> None:
+        config = run.config
+        self.run, self.folder, self.device = run, folder, device
+        self.protocol: dict[str, Any] = config["train"]
+        self.steps_per_epoch = steps_per_epoch
+        self.needs_teacher = bool(config["method"]["terms"])
+        with seeded(derive(config["seed"], "student")):
+            student = models.create(config["model"], num_classes, image_size, channels)
+        with seeded(derive(config["seed"], "method")):
+            objective = Objective(config["method"], setup)
+        objective.manual_seed(derive(config["seed"], "draws"))
+        self.student = student.to(device, memory_format=torch.channels_last)
+        self.objective = objective.to(device)
+        self.first = [m.first_stage for m in objective.methods if m.first_stage]
+        self.first_epochs: int = self.protocol["first_stage"]["epochs"] if self.first else 0
+        self.epoch, self.step = -self.first_epochs, 0
+        self.metrics: list[dict[str, Any]] = []
+        self.clock = Clock()
+        self.optimizer = self._optimizer()
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.seen = 0
+
+    @property
+    def in_first_stage(self) -> bool:
+        return self.epoch < 0
+
+    @property
+    def finished(self) -> bool:
+        return self.epoch >= int(self.protocol["epochs"])
+
+    def rate(self) -> float:
+        """The learning rate of the step about to be taken."""
+        if self.in_first_stage:
+            return float(self.protocol["first_stage"]["learning_rate"])
+        done = self.epoch * self.steps_per_epoch + self.step
+        return learning_rate(self.protocol, done, self.steps_per_epoch)
+
+    def _parameters(self) -> list[nn.Parameter]:
+        if not self.in_first_stage:
+            return [*self.student.parameters(), *self.objective.parameters()]
+        trains = {part for stage in self.first for part in stage.trains}
+        chosen: list[nn.Parameter] = []
+        if "student_body" in trains:
+            classifier = {id(p) for p in self.student.get_classifier().parameters()}  # type: ignore[operator]
+            chosen += [p for p in self.student.parameters() if id(p) not in classifier]
+        if "method" in trains:
+            chosen += self.objective.parameters()
+        return chosen
+
+    def _optimizer(self) -> torch.optim.SGD:
+        return torch.optim.SGD(
+            self._parameters(),
+            lr=self.rate(),
+            momentum=self.protocol["momentum"],
+            weight_decay=self.protocol["weight_decay"],
+            nesterov=self.protocol["nesterov"],
+            fused=True,
+        )
+
+    def start_epoch(self) -> None:
+        """Set every module to the mode of the current stage."""
+        self.student.train()
+        self.objective.train()
+        if self.in_first_stage and not any("student_body" in s.trains for s in self.first):
+            self.student.eval()
+
+    def train_step(self, images: Tensor, teacher: Features | None, batch: Batch) -> None:
+        """One step of gradient descent; nothing in it waits for the device."""
+        rate = self.rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        bf16 = self.protocol["precision"] == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            features: Features = self.student(images)
+            if self.in_first_stage:
+                assert teacher is not None
+                loss = self.objective.first_stage_loss(features, teacher, batch)
+            else:
+                loss = self.objective(features, teacher, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        with torch.no_grad():
+            self.loss_sum += loss.detach() * len(batch.labels)
+            self.correct += (features.logits.argmax(1) == batch.labels).sum()
+        self.seen += len(batch.labels)
+        self.step += 1
+
+    def end_epoch(self, test: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+        """Close an epoch: check the loss, evaluate, move on, keep the record.
+
+        Raises:
+            Diverged: the epoch's loss is NaN or infinite.
+        """
+        loss = self.loss_sum.item() / self.seen
+        if loss != loss or loss in (float("inf"), float("-inf")):
+            raise Diverged(f"the loss became {loss} in epoch {self.epoch}")
+        record: dict[str, Any] = {
+            "epoch": self.epoch,
+            "learning_rate": self.rate_of_last_step(),
+            "train_loss": loss,
+            "train_top1": 100 * self.correct.item() / self.seen,
+        }
+        if not self.in_first_stage:
+            record |= evaluate(self.student, test, self.protocol["precision"], self.device)
+        record["seconds"] = round(self.clock.split(), 3)
+        self.metrics.append(record)
+        was_first = self.in_first_stage
+        self.epoch, self.step, self.seen = self.epoch + 1, 0, 0
+        self.loss_sum.zero_()
+        self.correct.zero_()
+        if was_first and not self.in_first_stage:
+            self.optimizer = self._optimizer()
+        return record
+
+    def rate_of_last_step(self) -> float:
+        """The learning rate of the step just taken."""
+        self.step -= 1
+        rate = self.rate()
+        self.step += 1
+        return rate
+
+    def state(self) -> bytes:
+        """All that must survive a crash."""
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "student": self.student.state_dict(),
+                "objective": self.objective.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "epoch": self.epoch,
+                "step": self.step,
+                "loss_sum": self.loss_sum,
+                "correct": self.correct,
+                "seen": self.seen,
+                "metrics": self.metrics,
+                "seconds": self.clock.split(keep=True),
+            },
+            buffer,
+        )
+        return buffer.getvalue()
+
+    def save(self) -> None:
+        """Write the checkpoint and the metrics so far."""
+        self.folder.write_sealed("checkpoint.pt", self.state())
+        self.folder.write_metrics(self.metrics)
+
+    def resume(self) -> bool:
+        """Continue from the checkpoint, if there is a whole one; says whether there was."""
+        file = self.folder.read_sealed("checkpoint.pt")
+        if file is None:
+            return False
+        state = torch.load(file, map_location=self.device, weights_only=True)
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.optimizer = self._optimizer()
+        self.student.load_state_dict(state["student"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.loss_sum, self.correct = state["loss_sum"], state["correct"]
+        self.seen, self.metrics = state["seen"], state["metrics"]
+        self.clock = Clock(state["seconds"])
+        return True
+
+
+class Clock:
+    """Wall-clock seconds since the epoch began, across resumes; the cohort's, not one run's share."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self.before, self.since = before, time.monotonic()
+
+    def split(self, keep: bool = False) -> float:
+        """Seconds so far; starts anew unless ``keep``."""
+        now = time.monotonic()
+        total = self.before + now - self.since
+        if not keep:
+            self.before, self.since = 0.0, now
+        return total
+
+
+class seeded:
+    """Within it the global generator is seeded; after it, it is as it was before."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.fork = torch.random.fork_rng()
+
+    def __enter__(self) -> None:
+        self.fork.__enter__()
+        torch.manual_seed(self.seed)
+
+    def __exit__(self, *exc: object) -> None:
+        self.fork.__exit__(*exc)  # type: ignore[arg-type]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, test: Iterable[tuple[Tensor, Tensor]], precision: str, device: torch.device
+) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in percent and the cross entropy, over the whole test set."""
+    was_training = model.training
+    model.eval()
+    top1 = torch.zeros((), dtype=torch.int64, device=device)
+    top5 = torch.zeros((), dtype=torch.int64, device=device)
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    count = 0
+    for images, labels in test:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(images).logits
+        logits = logits.float()
+        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        top1 += ranked[:, 0].sum()
+        top5 += ranked.sum()
+        loss += nn.functional.cross_entropy(logits, labels, reduction="sum")
+        count += len(labels)
+    model.train(was_training)
+    return {
+        "test_top1": 100 * top1.item() / count,
+        "test_top5": 100 * top5.item() / count,
+        "test_loss": loss.item() / count,
+    }
+
+
+__all__ = ["Diverged", "Learner", "evaluate", "seeded"]

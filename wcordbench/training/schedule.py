@@ -1,0 +1,28 @@
+"""The learning rate as a function of the step, so that resuming needs no scheduler state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def learning_rate(protocol: dict[str, Any], step: int, steps_per_epoch: int) -> float:
+    """The learning rate of a step of the ordinary protocol.
+
+    Args:
+        protocol: the ``train`` part of a run's configuration.
+        step: counted from 0 over all epochs.
+        steps_per_epoch: batches in an epoch.
+    """
+    base: float = protocol["learning_rate"]
+    schedule = protocol["schedule"]
+    if schedule["type"] == "step":
+        epoch = step // steps_per_epoch
+        passed = sum(epoch >= milestone for milestone in schedule["milestones"])
+        return float(base * schedule["factor"] ** passed)
+    total = protocol["epochs"] * steps_per_epoch
+    # step + 1: neither the first nor the last step is wasted on a rate of zero
+    progress = (step + 1) / (total + 1)
+    warmup: float = schedule["warmup"]
+    if progress < warmup:
+        return base * progress / warmup
+    return base * (1 - progress) / (1 - warmup)
