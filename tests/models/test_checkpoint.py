@@ -116,7 +116,7 @@ def test_code_is_refused_and_not_run(
     assert_refused(model, path, "datetime.date", "could run code")
     torch.save(model, path)
     assert_refused(model, path, "wcordbench.models.resnet.ResNet", "could run code")
-    path.write_bytes(pickle.dumps(Evil()))
+    path.write_bytes(pickle.dumps(Evil(), protocol=2))
     assert_refused(model, path)
     assert not (tmp_path / "evil_ran").exists()
 
@@ -126,10 +126,12 @@ def test_other_architectures(model: nn.Module, tmp_path: Path) -> None:
     for name, part in (
         ("vgg8", "lacks conv1.weight and"),
         ("resnet14", "has the unknown layer1.1.conv1.weight"),
-        ("resnet8x4", "conv1.weight is (32, 3, 3, 3), not (16, 3, 3, 3)"),
+        ("resnet8x4", "has the unknown layer1.0.downsample.0.weight"),
     ):
         torch.save({"model": models.create(name, num_classes=100).state_dict()}, path)
         assert_refused(model, path, "another architecture", part, "name the model")
+    torch.save(models.create("resnet8", num_classes=10, in_channels=1).state_dict(), path)
+    assert_refused(model, path, "conv1.weight is (16, 1, 3, 3), not (16, 3, 3, 3)", "name the")
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,9 @@ from wcordbench import models
 from wcordbench.errors import UserError
 
 SMALL = ["resnet8", "resnet8x4", "wrn_16_1", "vgg8", "mobilenetv2", "shufflenetv1", "shufflenetv2"]
-ALL = [
-    *SMALL, "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet32x4",
-    "ResNet50", "wrn_16_2", "wrn_40_1", "wrn_40_2", "vgg11", "vgg13", "vgg16", "vgg19",
-]  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [8, 16, 28, 64])
+@pytest.mark.parametrize("size", [8, 16, 64])
 @pytest.mark.parametrize("name", SMALL)
 def test_runs_at_other_sizes(name: str, size: int) -> None:
     model = models.create(name, num_classes=3, image_size=size, in_channels=1).eval()
@@ -26,8 +22,8 @@ def test_runs_at_other_sizes(name: str, size: int) -> None:
     assert all(torch.isfinite(t).all() for t in (features.pooled, features.logits))
 
 
-@pytest.mark.parametrize("size", [8, 64])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("size", [28, 96])
+@pytest.mark.parametrize("name", [*SMALL, "ResNet50"])
 def test_pooled_width_does_not_depend_on_the_size(name: str, size: int) -> None:
     assert models.feature_shapes(name, 1000, size).pooled == models.feature_shapes(name, 2).pooled
 

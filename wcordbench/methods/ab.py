@@ -27,10 +27,11 @@ def boundary_loss(student: Tensor, teacher: Tensor, margin: float = 1.0) -> Tens
     with torch.autocast(student.device.type, enabled=False):
         s = student.float()
         gap = F.relu(margin - torch.where(teacher.detach() > 0, s, -s))
-        return torch.linalg.vector_norm(gap).square() / len(s)
+        norm: Tensor = torch.linalg.vector_norm(gap)  # stores no squares
+        return norm.square() / len(s)
 
 
-@register_method("ab", title="AB", paper="Heo et al., AAAI 2019", beta=1.0)
+@register_method("ab", title="AB", paper="Heo et al., AAAI 2019", gamma=1.0, alpha=0.0, beta=1.0)
 class ActivationBoundaries(Method):
     """The student's neurons switch where the teacher's do; then cross entropy alone.
 
@@ -41,8 +42,9 @@ class ActivationBoundaries(Method):
         3 / 1000 · Σ_i 2^(i − L + 1) / B · Σ max(0, m − sign(x_t,i > 0) · r_i(x_s,i))²
 
     with sign +1 where true and −1 where not. Knowledge Transfer via Distillation of
-    Activation Boundaries, equations 5 and 7. Stages are matched from the first on; a
-    deeper network's last ones are left out. Afterwards :meth:`forward` is zero.
+    Activation Boundaries Formed by Hidden Neurons, the piecewise differentiable loss; the
+    stages' weights and the factor 3 / 1000 are CRD's. Stages are matched from the first on;
+    a deeper network's last ones are left out. Afterwards :meth:`forward` is zero.
 
     Args:
         setup: see :class:`~wcordbench.methods.base.Method`.

@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wcordbench.models.features import Features as Features
-from wcordbench.models.features import FeatureShapes as FeatureShapes
+from wcordbench.models.features import Features, FeatureShapes
+
+__all__ = ["Batch", "FeatureShapes", "Features", "FirstStage", "Method", "Setup"]
 
 
 class Setup(NamedTuple):

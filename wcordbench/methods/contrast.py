@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Method, Setup
@@ -44,6 +44,16 @@ class Embed(nn.Module):
             with torch.no_grad():
                 for _ in range(self._WARM_UP):
                     self.linear.weight  # noqa: B018  each access iterates
+
+    def train(self, mode: bool = True) -> Embed:
+        """Switch modes; a spectral norm is tracked in both.
+
+        A norm estimated before the last optimiser step is no bound on the weight after it.
+        """
+        super().train(mode)
+        if parametrize.is_parametrized(self.linear):
+            self.linear.parametrizations.train()
+        return self
 
     def forward(self, features: Tensor) -> Tensor:
         """Embed pooled features."""
@@ -151,12 +161,15 @@ class NegativeSampler(nn.Module):
 
     def _first_others(self, own: Tensor, columns: Tensor) -> Tensor:
         """Mark each row's first k columns of another class, ``(B, W)``."""
-        other = self.labels[columns] != own[:, None]
-        head, tail = other[:, : self.negatives], other[:, self.negatives :]
+        head, tail = columns[: self.negatives], columns[self.negatives :]
+        counts = torch.empty(len(own), len(columns), device=own.device)
+        # Compared as floats because that writes floats without a boolean in between.
+        torch.ne(self.labels[columns].float(), own[:, None].float(), out=counts)
         # Counting along the short tail only: a cumulative sum over all columns is slow.
-        missing = self.negatives - head.sum(1, keepdim=True)
-        tail.logical_and_(tail.cumsum(1) <= missing)
-        return other.float()
+        missing = self.negatives - counts[:, : len(head)].sum(1, keepdim=True)
+        other = self.labels[tail] != own[:, None]
+        counts[:, len(head) :] = other & (other.cumsum(1) <= missing)
+        return counts
 
     def _with_replacement(self, own: Tensor, columns: Tensor, generator: torch.Generator) -> Tensor:
         """How often k draws with replacement hit each column, ``(B, N)``."""
@@ -175,6 +188,38 @@ class NegativeSampler(nn.Module):
         is_own = ~after & (rank >= end - size)
         candidate = torch.where(is_own, 0, rank - size * after)
         return tally[group].gather(1, candidate).masked_fill_(is_own, 0.0)
+
+
+class _NoiseTerm(torch.autograd.Function):
+    """Σ counts · softplus(anchor · bank[columns]ᵀ − offset), differentiable by the anchor.
+
+    The gradient is computed along with the value, one block of columns after another: a block
+    stays in the processor's cache, and no ``(B, W)`` intermediate waits for the backward pass.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, anchor: Tensor, bank: Tensor, columns: Tensor, counts: Tensor, offset: Tensor
+    ) -> Tensor:
+        total, gradient = anchor.new_zeros(()), torch.zeros_like(anchor)
+        block = 1024 if anchor.device.type == "cpu" else max(1024, (1 << 24) // len(anchor))
+        for some, weight in zip(
+            torch.split(columns, block), torch.split(counts, block, dim=1), strict=True
+        ):
+            # Advanced indexing is several times slower than index_select on a CPU.
+            entries, weight = bank.index_select(0, some), weight.to(anchor.dtype)
+            odds = torch.addmm(-offset.reshape(1), anchor, entries.T)
+            total += F.softplus(odds).mul_(weight).sum()
+            if ctx.needs_input_grad[0]:
+                gradient.addmm_(odds.sigmoid_().mul_(weight), entries)
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream, None, None, None, None
 
 
 class MemoryContrast(Method):
@@ -253,10 +298,9 @@ class MemoryContrast(Method):
             indices: the images' bank rows, ``(B,)``.
             drawn: their negatives.
         """
-        if not self._z_known:
-            self._z_known = self._set_z(student, teacher, indices, drawn)
-        loss = self._side(student, self.bank_teacher, self.z[0], indices, drawn)
-        return loss + self._side(teacher, self.bank_student, self.z[1], indices, drawn)
+        z = self._constants(student, teacher, indices, drawn)
+        loss = self._side(student, self.bank_teacher, z[0], indices, drawn)
+        return loss + self._side(teacher, self.bank_student, z[1], indices, drawn)
 
     def _side(
         self, anchor: Tensor, bank: Tensor, z: Tensor, indices: Tensor, drawn: Negatives
@@ -268,23 +312,29 @@ class MemoryContrast(Method):
         offset = (z * noise).log()
         anchor = anchor / self.temperature
         positive = (anchor * bank[indices]).sum(1) - offset
-        negative = torch.addmm(-offset.reshape(1), anchor, bank[drawn.columns].T)
-        total = F.softplus(-positive).sum() + (F.softplus(negative) * drawn.counts).sum()
-        return total / len(anchor) + k * math.log(noise / mass)
+        negative: Tensor = _NoiseTerm.apply(anchor, bank, drawn.columns, drawn.counts, offset)
+        return (F.softplus(-positive).sum() + negative) / len(anchor) + k * math.log(noise / mass)
 
     @torch.no_grad()
-    def _set_z(self, student: Tensor, teacher: Tensor, indices: Tensor, drawn: Negatives) -> bool:
-        """Fix Z = N · mean of exp(score) over the first batch, unless loaded from a state."""
-        if float(self.z[0]) > 0:
-            return True
-        sides = ((student, self.bank_teacher), (teacher, self.bank_student))
-        for z, (anchor, bank) in zip(self.z, sides, strict=True):
+    def _constants(
+        self, student: Tensor, teacher: Tensor, indices: Tensor, drawn: Negatives
+    ) -> Tensor:
+        """Both Z, each N · mean of exp(score) over the first batch of the training."""
+        # Asked of the device once, not in every step.
+        self._z_known = self._z_known or bool((self.z > 0).all())
+        if self._z_known:
+            return self.z
+        z = []
+        for anchor, bank in ((student, self.bank_teacher), (teacher, self.bank_student)):
             anchor = anchor / self.temperature
             positive = (anchor * bank[indices]).sum(1).exp().sum()
-            negative = ((anchor @ bank[drawn.columns].T).exp() * drawn.counts).sum()
-            scores = len(anchor) * (1 + self.sampler.negatives)
-            z.copy_((positive + negative) / scores * self.sampler.count)
-        return self.training
+            scores = anchor @ bank.index_select(0, drawn.columns).T
+            negative = (scores.exp_() * drawn.counts).sum()
+            count = len(anchor) * (1 + self.sampler.negatives)
+            z.append((positive + negative) / count * self.sampler.count)
+        if self.training:
+            self.z.copy_(torch.stack(z))
+        return torch.stack(z)
 
     @torch.no_grad()
     def update_banks(self, student: Tensor, teacher: Tensor, indices: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ def _layers(
 ) -> nn.Sequential:
     """3x3 convolutions that keep the map's size, each with (batch norm and) a leaky ReLU."""
     modules: list[nn.Module] = []
-    for c_in, c_out in zip(channels[:-1], channels[1:], strict=True):
+    for c_in, c_out in itertools.pairwise(channels):
         modules.append(kind(c_in, c_out, 3, padding=1, bias=not norm))
         if norm:
             modules.append(nn.BatchNorm2d(c_out))
@@ -79,7 +81,9 @@ def factor_loss(student: Tensor, teacher: Tensor) -> Tensor:
         return F.l1_loss(unit_factor(s), unit_factor(t))
 
 
-@register_method("ft", title="FT", paper="Kim et al., NeurIPS 2018", beta=200.0)
+@register_method(
+    "ft", title="FT", paper="Kim et al., NeurIPS 2018", gamma=1.0, alpha=0.0, beta=200.0
+)
 class FactorTransfer(Method):
     """The student's translator learns the code that a paraphraser found for the teacher.
 
@@ -90,8 +94,8 @@ class FactorTransfer(Method):
 
         L = mean over B, H·W of abs(f(T(F_s)) − f(E(F_t)))
 
-    Paraphrasing Complex Network: Network Compression via Factor Transfer, equations 2 to 4
-    with p = 1; f in place of the plain norm is CRD's.
+    Paraphrasing Complex Network: Network Compression via Factor Transfer, with p = 1; f,
+    which reduces a factor to one value a position, is CRD's.
 
     The paraphraser never receives a gradient from :meth:`forward`, so an optimiser that
     holds its parameters leaves them alone as long as their ``.grad`` is None.

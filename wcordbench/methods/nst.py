@@ -42,10 +42,11 @@ def _kernel_mean(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _sum_of_squares(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x).square()  # stores no squares
+    norm: Tensor = torch.linalg.vector_norm(x)  # stores no squares
+    return norm.square()
 
 
-@register_method("nst", title="NST", paper="Huang & Wang, 2017", beta=50.0)
+@register_method("nst", title="NST", paper="Huang & Wang, 2017", gamma=1.0, alpha=0.0, beta=50.0)
 class NeuronSelectivity(Method):
     """The student's channels are distributed over positions as the teacher's are.
 
@@ -55,8 +56,8 @@ class NeuronSelectivity(Method):
         MMD² = mean_ij k(b_i, b_j) + mean_ij k(a_i, a_j) − 2 · mean_ij k(a_i, b_j)
 
     and L is its mean over the batch, summed over stages. Like What You Like: Knowledge
-    Distill via Neuron Selectivity Transfer, equations 3 and 6 (d = 2, c = 0). Stages are
-    matched from the first on; a deeper network's last ones are left out.
+    Distill via Neuron Selectivity Transfer, the polynomial kernel with d = 2 and c = 0.
+    Stages are matched from the first on; a deeper network's last ones are left out.
     """
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Tensor:

@@ -23,7 +23,7 @@ def neighbour_probabilities(features: Tensor, epsilon: float = 1e-7) -> Tensor:
     norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     # A dead vector has no direction: no gradient either, rather than one of 1 / epsilon.
     unit = features * (norm + epsilon).reciprocal().masked_fill(norm == 0, 0.0)
-    similarity = (unit @ unit.mT + 1) / 2
+    similarity: Tensor = (unit @ unit.mT + 1) / 2
     return similarity / similarity.sum(1, keepdim=True)
 
 
@@ -44,7 +44,9 @@ def probabilistic_loss(student: Tensor, teacher: Tensor, epsilon: float = 1e-7) 
         return (p_t * ((p_t + epsilon) / (p_s + epsilon)).log()).mean()
 
 
-@register_method("pkt", title="PKT", paper="Passalis & Tefas, ECCV 2018", beta=30000.0)
+@register_method(
+    "pkt", title="PKT", paper="Passalis & Tefas, ECCV 2018", gamma=1.0, alpha=0.0, beta=30000.0
+)
 class ProbabilisticTransfer(Method):
     """The student's neighbourhoods of images follow the teacher's.
 
@@ -52,8 +54,8 @@ class ProbabilisticTransfer(Method):
 
         L = mean over i, j of p_t,ij · log((p_t,ij + ε) / (p_s,ij + ε))
 
-    Learning Deep Representations with Probabilistic Knowledge Transfer, equations 4 to 7
-    (the mean in place of the sum).
+    Learning Deep Representations with Probabilistic Knowledge Transfer, with the cosine
+    similarity as kernel (the mean in place of the sum).
 
     Args:
         setup: see :class:`~wcordbench.methods.base.Method`.

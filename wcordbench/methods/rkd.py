@@ -12,8 +12,10 @@ from torch import Tensor
 from wcordbench.methods.base import Batch, Features, Method, Setup
 from wcordbench.registry import register_method
 
-#: Distances below this share of the greatest one are rounding errors and count as zero.
+#: Distances below this share of the greatest one are rounding errors and count as zero,
 RESOLUTION = 1e-6
+#: as do those below this length, whose inverse squares leave fp32's range.
+SHORTEST = 1e-12
 
 
 class _PairwiseDistances(torch.autograd.Function):
@@ -27,7 +29,8 @@ class _PairwiseDistances(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
-        distance = distance.masked_fill(distance <= RESOLUTION * distance.amax(), 0.0)
+        least = (RESOLUTION * distance.amax()).clamp_min(SHORTEST)
+        distance = distance.masked_fill(distance <= least, 0.0)
         ctx.save_for_backward(x, distance)
         return distance
 
@@ -38,7 +41,8 @@ class _PairwiseDistances(torch.autograd.Function):
             # ∂d_ij / ∂x_i = (x_i − x_j) / d_ij, and each pair occurs as ij and as ji.
             weight = (grads[0] / distance).masked_fill(distance == 0, 0.0)
             weight = weight + weight.mT
-            return weight.sum(1, keepdim=True) * x - weight @ x
+            gradient: Tensor = weight.sum(1, keepdim=True) * x - weight @ x
+        return gradient
 
 
 def relative_distances(features: Tensor) -> Tensor:
@@ -52,7 +56,7 @@ def relative_distances(features: Tensor) -> Tensor:
     """
     size = len(features)
     # Distances do not change with the origin; rounding errors are least near the centre.
-    distance: Tensor = _PairwiseDistances.apply(features - features.mean(0))  # type: ignore[no-untyped-call]
+    distance: Tensor = _PairwiseDistances.apply(features - features.mean(0))
     mean = distance.sum() / max(size * (size - 1), 1)
     return distance / (mean + (mean == 0))
 
@@ -103,7 +107,7 @@ def relational_loss(
         return loss
 
 
-@register_method("rkd", title="RKD", paper="Park et al., CVPR 2019", beta=1.0)
+@register_method("rkd", title="RKD", paper="Park et al., CVPR 2019", gamma=1.0, alpha=0.0, beta=1.0)
 class Relational(Method):
     """Distances and angles between images agree in both networks' pooled features.
 
@@ -113,7 +117,7 @@ class Relational(Method):
         L = w_d · mean over i, j of h(ψ_d of s − ψ_d of t)
           + w_a · mean over i, j, k of h(ψ_a of s − ψ_a of t)
 
-    Relational Knowledge Distillation, equations 6 to 10 (the mean in place of the sum).
+    Relational Knowledge Distillation, RKD-DA (the mean in place of the sum).
 
     Args:
         setup: see :class:`~wcordbench.methods.base.Method`.

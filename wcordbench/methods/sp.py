@@ -39,7 +39,9 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
         return F.mse_loss(g_s, g_t)
 
 
-@register_method("sp", title="SP", paper="Tung & Mori, ICCV 2019", beta=3000.0)
+@register_method(
+    "sp", title="SP", paper="Tung & Mori, ICCV 2019", gamma=1.0, alpha=0.0, beta=3000.0
+)
 class SimilarityPreserving(Method):
     """Images that are alike for the teacher are alike for the student.
 
@@ -48,7 +50,7 @@ class SimilarityPreserving(Method):
 
         L = ‖G_s − G_t‖²_F / B²
 
-    Similarity-Preserving Knowledge Distillation, equations 1 to 4. The maps may have
+    Similarity-Preserving Knowledge Distillation, equations 1 to 3. The maps may have
     different shapes.
     """
 

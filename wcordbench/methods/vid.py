@@ -30,8 +30,8 @@ def gaussian_nll(mean: Tensor, target: Tensor, variance: Tensor) -> Tensor:
         # is all that is needed of it.
         residual = mean.float() - target.detach().float()
         count = residual.numel() // residual.shape[1]
-        square = torch.linalg.vector_norm(residual, dim=(0, 2, 3)).square() / count
-        return 0.5 * (square / variance + variance.log()).mean()
+        norm: Tensor = torch.linalg.vector_norm(residual, dim=(0, 2, 3))
+        return 0.5 * (norm.square() / count / variance + variance.log()).mean()
 
 
 class GaussianRegressor(nn.Module):
@@ -89,7 +89,7 @@ class GaussianRegressor(nn.Module):
             return gaussian_nll(mean, t, F.softplus(self.rho.float()) + self.epsilon)
 
 
-@register_method("vid", title="VID", paper="Ahn et al., CVPR 2019", beta=1.0)
+@register_method("vid", title="VID", paper="Ahn et al., CVPR 2019", gamma=1.0, alpha=0.0, beta=1.0)
 class VariationalInformation(Method):
     """Mutual information between the networks' stages, by its variational lower bound.
 
@@ -98,8 +98,8 @@ class VariationalInformation(Method):
 
         L = Σ over stages of mean over B, C, H, W of ((t − μ_c(s))² / σ_c² + log σ_c²) / 2
 
-    Variational Information Distillation for Knowledge Transfer, equations 5 and 6 (the
-    mean in place of the sum). Stages are matched from the first on; a deeper network's
+    Variational Information Distillation for Knowledge Transfer, the bound with Gaussian q
+    (the mean in place of the sum). Stages are matched from the first on; a deeper network's
     last ones are left out.
 
     Args:

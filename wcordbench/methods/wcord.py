@@ -143,8 +143,9 @@ class WCoRD(MemoryContrast):
             return -self.nce(student, teacher, indices, drawn)
         # g is linear in the bank entry: the mean score is the score of the mean entry.
         weights = drawn.counts.to(student.dtype) / self.sampler.negatives
-        negative = (student * (weights @ self.bank_teacher[drawn.columns])).sum(1)
-        negative = negative + (teacher * (weights @ self.bank_student[drawn.columns])).sum(1)
+        mean_teacher = weights @ self.bank_teacher.index_select(0, drawn.columns)
+        mean_student = weights @ self.bank_student.index_select(0, drawn.columns)
+        negative = (student * mean_teacher).sum(1) + (teacher * mean_student).sum(1)
         return ((student * teacher).sum(1) - negative / 2).mean() / self.temperature
 
     def lckt(self, student: Tensor, teacher: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +53,9 @@ def _read(path: Path) -> Any:
             f"checkpoint {path} cannot be read ({error.strerror or error}); give a readable file"
         ) from None
     except pickle.UnpicklingError as error:
-        refused = re.search(r"(?:GLOBAL|[Cc]lass|type) (\S+\.\S+)", str(error))
-        if "Unsupported" in str(error) and refused:
+        # What PyTorch calls a global is a class or function that the file wants called.
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused:
             raise UserError(
                 f"checkpoint {path} holds Python objects ({refused[1]}) that are not loaded "
                 "because they could run code; save its state_dict alone"
@@ -119,9 +120,8 @@ def _check(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     if wrong:
         key = wrong[0]
         raise UserError(
-            f"checkpoint {path} is of another architecture ({key} is "
-            f"{tuple(state[key].shape)}, not {tuple(expected[key].shape)}); name the model that "
-            "it was trained as"
+            f"checkpoint {path} does not fit the model ({key} is {tuple(state[key].shape)}, not "
+            f"{tuple(expected[key].shape)}); name the model and image channels of its training"
         )
     for key, value in state.items():
         if not torch.isfinite(value).all():
@@ -134,5 +134,5 @@ def _check(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
 def _classifier_name(model: nn.Module) -> str | None:
     if not hasattr(model, "get_classifier"):
         return None
-    classifier = model.get_classifier()
+    classifier = cast(Any, model).get_classifier()
     return next((name for name, module in model.named_modules() if module is classifier), None)

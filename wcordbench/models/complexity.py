@@ -26,4 +26,4 @@ def macs(name: str, num_classes: int, image_size: int = 32, in_channels: int = 3
         image = torch.empty(1, in_channels, image_size, image_size)
         with FlopCounterMode(display=False) as counter:
             model(image)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2

@@ -71,7 +71,7 @@ class MobileNetV2(nn.Module):
         self,
         num_classes: int,
         in_channels: int = 3,
-        image_size: int = 32,
+        image_size: int = 32,  # noqa: ARG002 - the constructors of all models agree
         width: float = 0.5,
     ) -> None:
         super().__init__()

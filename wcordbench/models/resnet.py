@@ -96,7 +96,7 @@ class ResNet(nn.Module):
         self,
         num_classes: int,
         in_channels: int = 3,
-        image_size: int = 32,
+        image_size: int = 32,  # noqa: ARG002 - the constructors of all models agree
         depth: int = 20,
         widths: tuple[int, int, int, int] = (16, 16, 32, 64),
     ) -> None:

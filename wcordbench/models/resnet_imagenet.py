@@ -64,7 +64,7 @@ class ResNetImageNet(nn.Module):
         self,
         num_classes: int,
         in_channels: int = 3,
-        image_size: int = 32,
+        image_size: int = 32,  # noqa: ARG002 - the constructors of all models agree
         blocks: tuple[int, int, int, int] = (3, 4, 6, 3),
     ) -> None:
         super().__init__()

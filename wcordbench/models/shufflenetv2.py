@@ -117,7 +117,7 @@ class ShuffleNetV2(nn.Module):
         self,
         num_classes: int,
         in_channels: int = 3,
-        image_size: int = 32,
+        image_size: int = 32,  # noqa: ARG002 - the constructors of all models agree
         widths: tuple[int, int, int] = (116, 232, 464),
         blocks: tuple[int, int, int] = (4, 8, 4),
         last: int = 1024,

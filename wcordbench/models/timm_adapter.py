@@ -77,7 +77,7 @@ def _build(name: str, num_classes: int, in_channels: int, image_size: int) -> nn
     if config is not None and config.fixed_input_size and config.input_size[-1] != image_size:
         options["img_size"] = image_size
     try:
-        return cast(nn.Module, timm.create_model(name, pretrained=False, **options))
+        return timm.create_model(name, pretrained=False, **options)
     # timm reports a size that it cannot build for in many ways, a TypeError where the
     # model has no such option.
     except (TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError) as error:

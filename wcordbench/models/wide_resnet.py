@@ -96,7 +96,7 @@ class WideResNet(nn.Module):
         self,
         num_classes: int,
         in_channels: int = 3,
-        image_size: int = 32,
+        image_size: int = 32,  # noqa: ARG002 - the constructors of all models agree
         depth: int = 16,
         width: int = 2,
     ) -> None:

@@ -1,0 +1,209 @@
+"""Tables as text, Markdown, LaTeX, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tabulate import tabulate
+
+from wcordbench.reporting.published import Number
+from wcordbench.reporting.table import Entry, Table
+
+FORMATS = ("text", "markdown", "latex", "csv", "json")
+
+#: Names as the paper prints them; an architecture that is not here keeps its own.
+_PRINTED = {
+    "wrn_40_2": "WRN-40-2", "wrn_40_1": "WRN-40-1", "wrn_16_2": "WRN-16-2",
+    "wrn_16_1": "WRN-16-1", "mobilenetv2": "MobileNetV2", "shufflenetv1": "ShuffleNetV1",
+    "shufflenetv2": "ShuffleNetV2",
+}  # fmt: skip
+
+
+def render(table: Table, form: str) -> str:
+    """A table in one of :data:`FORMATS`."""
+    return _RENDERERS[form](table)
+
+
+def _number(mean: float, std: float | None) -> str:
+    return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
+
+
+def _plain(entry: Entry, bold: Callable[[str], str]) -> str:
+    """A cell in words that text and Markdown share."""
+    summary = entry.summary
+    if summary is None or (summary.mean is None and not summary.undefined and not summary.failures):
+        text = "–"
+    elif summary.undefined is not None:
+        text = "N/A"
+    elif summary.mean is None:
+        text = "failed"
+    else:
+        text = _number(summary.mean, summary.std)
+        if entry.best:
+            text = bold(text)
+        if not summary.complete:
+            text += f" (n={len(summary.values)})"
+    if entry.note is not None:
+        text += f" [{entry.note}]"
+    if entry.published is not None:
+        text += f" [{_number(entry.published.mean, entry.published.std)}]"
+    return text
+
+
+def _grid(table: Table, bold: Callable[[str], str]) -> list[list[str]]:
+    return [[name, *(_plain(e, bold) for e in entries)] for name, entries in table.rows]
+
+
+def _below(table: Table) -> list[str]:
+    notes = [f"[{i}] {note}." for i, note in enumerate(table.notes, 1)]
+    return [*notes, *table.remarks]
+
+
+def _text(table: Table) -> str:
+    header = [["Teacher network", *map(_printed, table.teachers)]]
+    header.append(["Student network", *map(_printed, table.students)])
+    grid = _grid(table, lambda s: f"{s} *")
+    body = tabulate([*header, *grid], tablefmt="simple", disable_numparse=True)
+    lines = body.splitlines()
+    lines.insert(3, lines[0])
+    below = [*_below(table), "* best of the column among the students."]
+    return "\n".join([table.title, table.metric, "", *lines, "", *below])
+
+
+def _markdown(table: Table) -> str:
+    header = ["Teacher<br>Student"]
+    header += [
+        f"{_printed(t)}<br>{_printed(s)}"
+        for t, s in zip(table.teachers, table.students, strict=True)
+    ]
+    body = tabulate(
+        _grid(table, lambda s: f"**{s}**"), header, tablefmt="github", disable_numparse=True
+    )
+    below = [f"{line}  " for line in _below(table)]
+    return "\n".join([f"**{table.title}** · {table.metric}", "", body, "", *below]).rstrip()
+
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "×": r"$\times$", "–": "--", "→": r"$\to$", "λ": r"$\lambda$",
+}  # fmt: skip
+
+
+def _escape(text: str) -> str:
+    return "".join(_ESCAPES.get(c, c) for c in text)
+
+
+def _latex(table: Table) -> str:
+    def number(value: float, std: float | None) -> str:
+        return f"{value:.2f}" + (rf" $\pm$ {std:.2f}" if std is not None else "")
+
+    def cell(entry: Entry) -> str:
+        summary = entry.summary
+        if summary is not None and summary.undefined is not None:
+            text = "N/A"
+        elif summary is not None and summary.mean is not None:
+            text = number(summary.mean, summary.std)
+            if entry.best:
+                text = rf"\textbf{{{text}}}"
+            if not summary.complete:
+                text += rf"\,{{\scriptsize($n$={len(summary.values)})}}"
+        else:
+            text = "failed" if summary is not None and summary.failures else "--"
+        if entry.note is not None:
+            text += rf"$^{{{entry.note}}}$"
+        if entry.published is not None:
+            text += rf" {{\scriptsize[{number(entry.published.mean, entry.published.std)}]}}"
+        return text
+
+    def line(cells: list[str]) -> str:
+        return "  " + " & ".join(cells) + r" \\"
+
+    above = [row for row in table.rows if row[0] in ("Teacher", "Student")]
+    methods = [row for row in table.rows if row not in above]
+    notes = [f"$^{{{i}}}$ {_escape(note)}." for i, note in enumerate(table.notes, 1)]
+    caption = " ".join([f"{_escape(table.title)}: {_escape(table.metric)}.", *notes])
+    caption += " " + " ".join(map(_escape, table.remarks))
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs,graphicx}",
+            r"\begin{table}[t]",
+            r"\centering",
+            rf"\caption{{{caption.strip()}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{l{'c' * len(table.teachers)}}}",
+            r"\toprule",
+            line(["Teacher", *(_escape(_printed(t)) for t in table.teachers)]),
+            line(["Student", *(_escape(_printed(s)) for s in table.students)]),
+            r"\midrule",
+            *(line([_escape(name), *map(cell, entries)]) for name, entries in above),
+            r"\midrule",
+            *(line([_escape(name), *map(cell, entries)]) for name, entries in methods),
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table}",
+        ]
+    )
+
+
+def _records(table: Table) -> list[dict[str, Any]]:
+    records = []
+    for name, entries in table.rows:
+        for teacher, student, entry in zip(table.teachers, table.students, entries, strict=True):
+            s, p = entry.summary, entry.published
+            records.append(
+                {
+                    "teacher": teacher,
+                    "student": student,
+                    "row": name,
+                    "mean": s.mean if s else None,
+                    "std": s.std if s else None,
+                    "seeds": len(s.values) if s else 0,
+                    "wanted": s.wanted if s else 0,
+                    "undefined": s.undefined if s else None,
+                    "failed": len(s.failures) if s else 0,
+                    "best": entry.best,
+                    **_published(p),
+                }
+            )
+    return records
+
+
+def _published(number: Number | None) -> dict[str, Any]:
+    return {
+        "published_mean": number.mean if number else None,
+        "published_std": number.std if number else None,
+        "published_source": number.source if number else None,
+    }
+
+
+def _csv(table: Table) -> str:
+    records = _records(table)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(records[0]) if records else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return out.getvalue().rstrip("\n")
+
+
+def _json(table: Table) -> str:
+    value = {
+        "title": table.title,
+        "metric": table.metric,
+        "remarks": table.remarks,
+        "cells": _records(table),
+    }
+    return json.dumps(value, indent=1, ensure_ascii=False)
+
+
+def _printed(model: str) -> str:
+    return _PRINTED.get(model, model)
+
+
+_RENDERERS: dict[str, Callable[[Table], str]] = {
+    "text": _text, "markdown": _markdown, "latex": _latex, "csv": _csv, "json": _json,
+}  # fmt: skip

@@ -1,0 +1,163 @@
+"""A suite's table as data: the rows and columns of the paper, before any rendering."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from wcordbench import registry
+from wcordbench.errors import UserError
+from wcordbench.reporting import published
+from wcordbench.results.store import Store
+from wcordbench.results.summary import Summary, summarise
+from wcordbench.suite.runs import Cell, Run
+from wcordbench.suite.schema import Suite
+
+Compare = Literal["published", "none"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell.
+
+    Attributes:
+        summary: our seeds; None where the suite does not train this (a given checkpoint).
+        published: the published number, if it is to be shown.
+        best: the highest mean of its column among the students.
+        note: number of the footnote, from 1.
+    """
+
+    summary: Summary | None
+    published: published.Number | None = None
+    best: bool = False
+    note: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """What every format renders.
+
+    Attributes:
+        title: of the suite.
+        metric: what the numbers are.
+        teachers, students: the two header rows, one name a column.
+        rows: (name, entries), in the paper's order.
+        notes: footnotes of cells, then remarks on the whole table.
+        remarks: sentences under the table.
+    """
+
+    title: str
+    metric: str
+    teachers: list[str]
+    students: list[str]
+    rows: list[tuple[str, list[Entry]]]
+    notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def build(suite: Suite, cells: Iterable[Cell], store: Store, compare: Compare | None) -> Table:
+    """Read the store and lay a suite's table out.
+
+    Args:
+        suite: the suite.
+        cells: its cells (see :func:`wcordbench.suite.expand`), or those of them to show.
+        store: where the runs are.
+        compare: ``published`` sets the published numbers beside ours even where the protocol
+            differs (a remark then says how); None does so only where it is the same.
+
+    Raises:
+        UserError: a result is damaged, or there is nothing published to compare with.
+    """
+    runs: dict[tuple[str, str], list[Run]] = {}
+    for cell in cells:
+        row = "Teacher" if cell.method is None else cell.method.title
+        runs.setdefault((row, cell.pair.name), []).append(cell.run)
+    shown = {pair for _, pair in runs}
+    pairs = [p for p in suite.pairs if p.name in shown]
+    methods = [m for m in suite.methods if any(row == m.title for row, _ in runs)]
+    differences = published.differences(suite)
+    if compare == "published" and differences is None:
+        raise UserError(
+            f"--compare published: nothing is published for dataset {suite.dataset.name!r};"
+            " leave it out"
+        )
+    beside = compare == "published" or (compare is None and differences == [])
+    numbers = published.numbers() if beside else {}
+    notes: list[str] = []
+    rows: list[tuple[str, list[Entry]]] = []
+    for name, key in [("Teacher", "teacher"), *((m.title, m.name) for m in methods)]:
+        entries = []
+        for pair in pairs:
+            seeds = runs.get((name, pair.name))
+            summary = summarise(seeds, store) if seeds else None
+            number = numbers.get((pair.teacher.model, pair.student, key))
+            entries.append(Entry(summary, number, note=_note(summary, notes)))
+        rows.append((name, entries))
+    _mark_best(rows)
+    return Table(
+        suite.title or suite.name,
+        "Top-1 test accuracy (%) after the last epoch",
+        [p.teacher.model for p in pairs],
+        [p.student for p in pairs],
+        rows,
+        notes,
+        _remarks(suite, rows, differences, beside),
+    )
+
+
+def _note(summary: Summary | None, notes: list[str]) -> int | None:
+    if summary is None:
+        return None
+    if summary.undefined is not None:
+        text = f"N/A: {summary.undefined}"
+    elif summary.failures:
+        text = f"{len(summary.failures)} failed: {summary.failures[0]}"
+    else:
+        return None
+    if text not in notes:
+        notes.append(text)
+    return notes.index(text) + 1
+
+
+def _mark_best(rows: list[tuple[str, list[Entry]]]) -> None:
+    students = [entries for name, entries in rows if name != "Teacher"]
+    for column in range(len(students[0]) if students else 0):
+        means = [(e[column].summary.mean, e) for e in students if e[column].summary]  # type: ignore[union-attr]
+        known = [(mean, entries) for mean, entries in means if mean is not None]
+        if len(known) < 2:
+            continue
+        top = max(round(mean, 2) for mean, _ in known)
+        for mean, entries in known:
+            if round(mean, 2) == top:
+                old = entries[column]
+                entries[column] = Entry(old.summary, old.published, True, old.note)
+
+
+def _remarks(
+    suite: Suite,
+    rows: list[tuple[str, list[Entry]]],
+    differences: list[str] | None,
+    beside: bool,
+) -> list[str]:
+    summaries = [e.summary for name, entries in rows for e in entries if e.summary is not None]
+    wanted = sum(s.wanted for s in summaries if s.undefined is None)
+    have = sum(len(s.values) for s in summaries)
+    seeds = len(suite.seeds)
+    remarks = [
+        f"Mean ± sample standard deviation over {seeds} seed{'s' * (seeds > 1)};"
+        " a cell with fewer says how many; teachers are trained once."
+    ]
+    if have < wanted:
+        remarks.append(f"{have} of {wanted} cell samples are done; – marks a missing cell.")
+    title = registry.get("dataset", suite.dataset.name).meta.get("title", suite.dataset.name)
+    if differences:
+        schedule = f"Reduced schedule on {title}: {'; '.join(differences)}."
+        if beside:
+            schedule += " The published numbers in brackets are NOT comparable."
+        else:
+            schedule += " Not comparable with the published numbers, which are left out."
+        remarks.append(schedule)
+    elif beside:
+        remarks.append("In brackets: the published number.")
+    return remarks

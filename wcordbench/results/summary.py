@@ -1,0 +1,67 @@
+"""From runs to the numbers of a cell: mean, sample standard deviation, and what is missing."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wcordbench.results.store import Store
+from wcordbench.suite.runs import Run
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The seeds of one cell of a table.
+
+    Attributes:
+        values: one score a finished seed, in percent.
+        wanted: how many seeds the suite asks for.
+        undefined: why the method does not exist for this pair ("N/A"), or None.
+        failures: reasons of failed seeds.
+    """
+
+    values: tuple[float, ...]
+    wanted: int
+    undefined: str | None = None
+    failures: tuple[str, ...] = ()
+
+    @property
+    def mean(self) -> float | None:
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (n − 1), None below two seeds."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def complete(self) -> bool:
+        return len(self.values) == self.wanted
+
+
+def summarise(runs: Iterable[Run], store: Store, score: str = "top1") -> Summary:
+    """Read the runs of one cell.
+
+    Args:
+        runs: one a seed.
+        store: where they are.
+        score: a key of a result's ``scores``.
+
+    Raises:
+        UserError: a result is damaged or does not belong to its configuration.
+    """
+    runs = list(runs)
+    values: list[float] = []
+    failures: list[str] = []
+    undefined = None
+    for run in runs:
+        folder = store.folder(run)
+        state = folder.state
+        if state == "done":
+            values.append(float(folder.result()["scores"][score]))
+        elif state == "undefined":
+            undefined = str(folder.read_json("failure.json")["reason"])
+        elif state == "failed":
+            failures.append(str(folder.read_json("failure.json")["reason"]))
+    return Summary(tuple(values), len(runs), undefined, tuple(failures))
