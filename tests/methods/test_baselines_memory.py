@@ -25,26 +25,28 @@ from wcordbench.methods.vid import gaussian_nll
 
 
 class LargestTensor(TorchDispatchMode):
-    """Remembers the numbers in the largest storage that any operation returned."""
+    """Remembers the numbers in the largest new storage that any operation returned."""
 
-    def __init__(self) -> None:
+    def __init__(self, *inputs: Tensor) -> None:
         super().__init__()
         self.numel = 0
+        self.known = {x.untyped_storage().data_ptr() for x in inputs}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
                 # The storage, not the shape: a view or an expanded tensor costs nothing.
-                size = tensor.untyped_storage().nbytes() // max(tensor.element_size(), 1)
-                self.numel = max(self.numel, size)
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in self.known:
+                    self.numel = max(self.numel, storage.nbytes() // tensor.element_size())
         return out
 
 
 def largest(loss: Callable[[Tensor, Tensor], Tensor], s: Tensor, t: Tensor) -> int:
     """Numbers in the largest tensor of one forward and backward pass."""
     s.requires_grad_()
-    with LargestTensor() as found:
+    with LargestTensor(s, t) as found:
         loss(s, t).backward()
     return found.numel
 
@@ -79,15 +81,14 @@ def test_maps_only(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 
 @pytest.mark.parametrize("loss", [attention_loss, factor_loss])
-def test_attention_stays_small_beyond_its_gradient(
+def test_attention_squares_no_map(
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> None:
-    """No squared copy of the maps: forwards, only the reduced ones are new."""
+    """Forwards, only the maps reduced over channels are new."""
     s, t = maps(4, 24, 8, 8), maps(4, 36, 8, 8)
-    with LargestTensor() as found:
+    with LargestTensor(s, t) as found:
         loss(s, t)
-    # Detaching the teacher returns its own storage.
-    assert found.numel <= t.numel()
+    assert found.numel == 4 * 8 * 8
 
 
 def test_rkd_has_triples_but_not_of_vectors() -> None:

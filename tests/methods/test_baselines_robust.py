@@ -45,7 +45,9 @@ def build(
     name: str, student: FeatureShapes = STUDENT, teacher: FeatureShapes = TEACHER, **options: Any
 ) -> Method:
     setup = Setup(student, teacher, CLASSES, torch.arange(40) % CLASSES)
-    method: Method = registry.get("method", name).load()(setup, **options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        method: Method = registry.get("method", name).load()(setup, **options)
     return method
 
 

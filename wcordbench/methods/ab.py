@@ -31,7 +31,9 @@ def boundary_loss(student: Tensor, teacher: Tensor, margin: float = 1.0) -> Tens
         return norm.square() / len(s)
 
 
-@register_method("ab", title="AB", paper="Heo et al., AAAI 2019", gamma=1.0, alpha=0.0, beta=1.0)
+@register_method(
+    "ab", title="AB", paper="Heo et al., AAAI 2019", gamma=1.0, beta=1.0, two_stage=True
+)
 class ActivationBoundaries(Method):
     """The student's neurons switch where the teacher's do; then cross entropy alone.
 

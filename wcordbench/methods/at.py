@@ -42,7 +42,7 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @register_method(
-    "at", title="AT", paper="Zagoruyko & Komodakis, ICLR 2017", gamma=1.0, alpha=0.0, beta=1000.0
+    "at", title="AT", paper="Zagoruyko & Komodakis, ICLR 2017", gamma=1.0, beta=1000.0
 )
 class AttentionTransfer(Method):
     """The student attends to the same places as the teacher.

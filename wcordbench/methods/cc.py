@@ -25,7 +25,7 @@ def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
         return (delta[:-1] * delta[1:]).sum() / neighbours
 
 
-@register_method("cc", title="CC", paper="Peng et al., ICCV 2019", gamma=1.0, alpha=0.0, beta=0.02)
+@register_method("cc", title="CC", paper="Peng et al., ICCV 2019", gamma=1.0, beta=0.02)
 class CorrelationCongruence(Method):
     """Student and teacher embeddings differ in ways that do not correlate between images.
 

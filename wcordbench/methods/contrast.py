@@ -13,10 +13,45 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations
 
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Method, Setup
+
+
+@torch.no_grad()
+def leading_singular_vectors(matrix: Tensor, squarings: int = 12) -> tuple[Tensor, Tensor]:
+    """Left and right singular vector of the largest singular value of ``(m, n)``.
+
+    The Gram matrix of the smaller side is squared again and again, which takes as many
+    products as an ordinary power iteration takes for two to that power steps: 4,096, after
+    which uᵀ·matrix·v is below the largest singular value by less than 0.05 % even where many
+    singular values lie close together.
+    """
+    with torch.autocast(matrix.device.type, enabled=False):
+        tall = matrix.shape[0] > matrix.shape[1]
+        wide = matrix.T if tall else matrix
+        power = wide @ wide.T
+        power = power / power.trace()
+        for _ in range(squarings):
+            power = power @ power
+            power = power / power.trace()
+        left = F.normalize(power.index_select(1, power.diagonal().argmax(0, keepdim=True)), dim=0)
+        right = F.normalize(wide.T @ left, dim=0)
+        left, right = left.squeeze(1), right.squeeze(1)
+        return (right, left) if tall else (left, right)
+
+
+def _aim_power_iteration(norm: nn.Module, args: tuple[Tensor]) -> None:
+    """Start torch's spectral norm at the leading singular vectors, in either mode.
+
+    Left alone, it takes one power iteration a training step from where the last one ended.
+    An ordinary step at rate 0.05 then leaves a norm of up to 1.6 instead of 1, five
+    iterations 1.1; and in evaluation mode nothing follows the last step at all.
+    """
+    left, right = leading_singular_vectors(args[0])
+    norm.get_buffer("_u").copy_(left)
+    norm.get_buffer("_v").copy_(right)
 
 
 class Embed(nn.Module):
@@ -31,29 +66,13 @@ class Embed(nn.Module):
     the parameters' dtype, also under autocast. A zero pre-image stays zero.
     """
 
-    #: With one power iteration a training step (torch's default) the estimate of a matrix
-    #: whose leading singular values lie close together lags several percent behind.
-    _ITERATIONS = 5
-    _WARM_UP = 60
-
     def __init__(self, in_features: int, out_features: int, *, spectral: bool = False) -> None:
         super().__init__()
         self.linear = nn.Linear(in_features, out_features)
         if spectral:
-            parametrizations.spectral_norm(self.linear, n_power_iterations=self._ITERATIONS)
-            with torch.no_grad():
-                for _ in range(self._WARM_UP):
-                    self.linear.weight  # noqa: B018  each access iterates
-
-    def train(self, mode: bool = True) -> Embed:
-        """Switch modes; a spectral norm is tracked in both.
-
-        A norm estimated before the last optimiser step is no bound on the weight after it.
-        """
-        super().train(mode)
-        if parametrize.is_parametrized(self.linear):
-            self.linear.parametrizations.train()
-        return self
+            parametrizations.spectral_norm(self.linear)
+            for parametrization in self.linear.parametrizations.weight:
+                parametrization.register_forward_pre_hook(_aim_power_iteration)
 
     def forward(self, features: Tensor) -> Tensor:
         """Embed pooled features."""
@@ -64,7 +83,7 @@ class Embed(nn.Module):
 
         Gradients of the second reach the features but not this module.
         """
-        # Read once: each access of a spectrally normalised weight is a power iteration.
+        # Read once: each access of a spectrally normalised weight computes its norm.
         weight, bias = self.linear.weight, self.linear.bias
         return (
             self._embed(features, weight, bias),

@@ -10,7 +10,7 @@ from wcordbench.methods.contrast import MemoryContrast, Negatives
 from wcordbench.registry import register_method
 
 
-@register_method("crd", title="CRD", paper="Tian et al., ICLR 2020", gamma=1.0, alpha=0.0, beta=0.8)
+@register_method("crd", title="CRD", paper="Tian et al., ICLR 2020", gamma=1.0, beta=0.8)
 class CRD(MemoryContrast):
     """Noise-contrastive estimation between the two networks' pooled features.
 

@@ -26,7 +26,7 @@ def hint_loss(regressed: Tensor, teacher: Tensor) -> Tensor:
 
 
 @register_method(
-    "fitnet", title="FitNet", paper="Romero et al., ICLR 2015", gamma=1.0, alpha=0.0, beta=100.0
+    "fitnet", title="FitNet", paper="Romero et al., ICLR 2015", gamma=1.0, beta=100.0
 )
 class FitNet(Method):
     """A regressed middle map of the student imitates the teacher's.

@@ -46,7 +46,9 @@ def flow_loss(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
     return torch.stack(losses).sum()
 
 
-@register_method("fsp", title="FSP", paper="Yim et al., CVPR 2017", gamma=1.0, alpha=0.0, beta=50.0)
+@register_method(
+    "fsp", title="FSP", paper="Yim et al., CVPR 2017", gamma=1.0, beta=50.0, two_stage=True
+)
 class FlowOfSolution(Method):
     """Layers follow from one another as in the teacher; then cross entropy alone.
 

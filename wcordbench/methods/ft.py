@@ -82,7 +82,7 @@ def factor_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @register_method(
-    "ft", title="FT", paper="Kim et al., NeurIPS 2018", gamma=1.0, alpha=0.0, beta=200.0
+    "ft", title="FT", paper="Kim et al., NeurIPS 2018", gamma=1.0, beta=200.0, two_stage=True
 )
 class FactorTransfer(Method):
     """The student's translator learns the code that a paraphraser found for the teacher.

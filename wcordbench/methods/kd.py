@@ -33,7 +33,7 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) 
 
 
 @register_method(
-    "kd", title="KD", paper="Hinton et al., arXiv:1503.02531, 2015", gamma=0.1, alpha=0.0, beta=0.9
+    "kd", title="KD", paper="Hinton et al., arXiv:1503.02531, 2015", gamma=0.1, beta=0.9
 )
 class KD(Method):
     """Match the teacher's softened class probabilities."""

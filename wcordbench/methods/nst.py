@@ -46,7 +46,7 @@ def _sum_of_squares(x: Tensor) -> Tensor:
     return norm.square()
 
 
-@register_method("nst", title="NST", paper="Huang & Wang, 2017", gamma=1.0, alpha=0.0, beta=50.0)
+@register_method("nst", title="NST", paper="Huang & Wang, 2017", gamma=1.0, beta=50.0)
 class NeuronSelectivity(Method):
     """The student's channels are distributed over positions as the teacher's are.
 

@@ -107,7 +107,7 @@ def relational_loss(
         return loss
 
 
-@register_method("rkd", title="RKD", paper="Park et al., CVPR 2019", gamma=1.0, alpha=0.0, beta=1.0)
+@register_method("rkd", title="RKD", paper="Park et al., CVPR 2019", gamma=1.0, beta=1.0)
 class Relational(Method):
     """Distances and angles between images agree in both networks' pooled features.
 

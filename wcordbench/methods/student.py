@@ -8,7 +8,7 @@ from wcordbench.methods.base import Batch, Features, Method
 from wcordbench.registry import register_method
 
 
-@register_method("student", title="Student", paper="", gamma=1.0, alpha=0.0, beta=0.0)
+@register_method("student", title="Student", paper="", gamma=1.0, beta=0.0)
 class Student(Method):
     """Cross entropy alone: there is no distillation term."""
 

@@ -89,7 +89,7 @@ class GaussianRegressor(nn.Module):
             return gaussian_nll(mean, t, F.softplus(self.rho.float()) + self.epsilon)
 
 
-@register_method("vid", title="VID", paper="Ahn et al., CVPR 2019", gamma=1.0, alpha=0.0, beta=1.0)
+@register_method("vid", title="VID", paper="Ahn et al., CVPR 2019", gamma=1.0, beta=1.0)
 class VariationalInformation(Method):
     """Mutual information between the networks' stages, by its variational lower bound.
 

@@ -43,7 +43,7 @@ def sinkhorn_plan(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
 
 
 @register_method(
-    "wcord", title="WCoRD", paper="Chen et al., CVPR 2021", gamma=1.0, alpha=0.0, beta=1.0
+    "wcord", title="WCoRD", paper="Chen et al., CVPR 2021", gamma=1.0, beta=1.0
 )
 class WCoRD(MemoryContrast):
     """Global (dual) and local (primal) Wasserstein contrast of the pooled features.

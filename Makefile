@@ -1,0 +1,60 @@
+# make reproduce   train and print the tables, at the scale this machine manages
+# make test        the tests (a few minutes on 2 cores)
+# make check       ruff and mypy
+# Each makes its own environment in .venv; nothing but Python 3.11 or newer is needed.
+
+PYTHON ?= python3
+RESULTS ?= reproduced
+DATA ?= data
+BIN := .venv/bin
+READY := .venv/.ready
+CUDA := $(shell nvidia-smi -L 2>/dev/null | grep -c GPU)
+
+ifneq ($(SUITE),)
+SUITES := $(SUITE)
+SCALE := as asked
+else ifeq ($(CUDA),0)
+SUITES := suites/digits.yaml
+SCALE := no CUDA device here, so the embedded suite: real handwritten digits, at most 10 minutes on 2 cores
+else
+SUITES := suites/cifar100.yaml
+SCALE := $(CUDA) CUDA device(s) here, so the paper's suites at full scale: this takes days
+endif
+
+.PHONY: reproduce test test-slow check format clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
+
+reproduce:
+	@echo "Reproducing $(SUITES) ($(SCALE)); results go to $(RESULTS)/"
+	@$(MAKE) --no-print-directory $(READY)
+	@for suite in $(SUITES); do \
+	  $(BIN)/wcordbench run $$suite --results $(RESULTS) --data $(DATA) || exit $$?; \
+	done
+	@for suite in $(SUITES); do echo; $(BIN)/wcordbench table $$suite --results $(RESULTS); done
+
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up .venv (PyTorch is a large download)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build *.egg-info

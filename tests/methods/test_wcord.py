@@ -1,0 +1,310 @@
+"""WCoRD: gradients of both critics, who is trained by what, Sinkhorn, Lipschitz bound."""
+
+import io
+import itertools
+from typing import Any
+
+import ot
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wcordbench import registry
+from wcordbench.errors import UserError
+from wcordbench.methods import Batch, Features, FeatureShapes, Setup
+from wcordbench.methods.crd import CRD
+from wcordbench.methods.wcord import WCoRD, sinkhorn_plan
+
+CRITICS = ["nce", "dual"]
+
+
+def setup(count: int = 60, student: int = 12, teacher: int = 20) -> Setup:
+    def shapes(width: int) -> FeatureShapes:
+        return FeatureShapes((1, 1, 1), ((1, 1, 1),), width, 10)
+
+    return Setup(shapes(student), shapes(teacher), 10, torch.arange(count) % 10)
+
+
+def build(data: Setup | None = None, **options: Any) -> WCoRD:
+    torch.manual_seed(0)
+    options = {"feature_dim": 8, "negatives": 16} | options
+    method = WCoRD(data or setup(), **options)
+    method.manual_seed(1)
+    return method
+
+
+def features(pooled: Tensor) -> Features:
+    return Features(pooled, (), (), pooled, pooled)
+
+
+def batch_of(size: int) -> Batch:
+    indices = torch.arange(size) * 3
+    return Batch(indices % 10, indices)
+
+
+# --- Sinkhorn -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("iterations", [50, 200])
+@pytest.mark.parametrize("epsilon", [0.01, 0.05, 0.5])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (16, 16), (5, 9)])
+def test_plan_agrees_with_pot(shape: tuple[int, int], epsilon: float, iterations: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = F.normalize(torch.randn(shape[0], 4, generator=generator, dtype=torch.float64))
+    y = F.normalize(torch.randn(shape[1], 4, generator=generator, dtype=torch.float64))
+    cost = 1 - x @ y.T
+    a, b = (torch.full((n,), 1 / n, dtype=torch.float64) for n in shape)
+    # Not to convergence: the same number of iterations from the same start.
+    options = {"numItermax": iterations, "stopThr": 0.0, "warn": False}
+    expected = ot.sinkhorn(a, b, cost, epsilon, method="sinkhorn_log", **options)
+    double = sinkhorn_plan(cost, epsilon, iterations)
+    torch.testing.assert_close(double, expected, rtol=0, atol=1e-9)
+    single = sinkhorn_plan(cost.float(), epsilon, iterations)
+    torch.testing.assert_close(single.double(), expected, rtol=0, atol=1e-5)
+
+
+def test_plan_converges_to_both_marginals() -> None:
+    cost = torch.rand(20, 20, generator=torch.Generator().manual_seed(0))
+    plan = sinkhorn_plan(cost, 0.05, 500)
+    for axis in (0, 1):
+        torch.testing.assert_close(plan.sum(axis), torch.full((20,), 0.05), rtol=1e-4, atol=0)
+
+
+def test_plan_of_half_precision_costs_is_float32() -> None:
+    cost = torch.rand(6, 6).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        plan = sinkhorn_plan(cost, 0.05, 50)
+    assert plan.dtype == torch.float32
+    assert torch.equal(plan, sinkhorn_plan(cost.float(), 0.05, 50))
+
+
+@pytest.mark.parametrize("epsilon", [1e-4, 1e-2, 1e2])
+@pytest.mark.parametrize("size", [1, 2, 32])
+def test_plan_is_finite_for_any_epsilon(size: int, epsilon: float) -> None:
+    for cost in (torch.rand(size, size) * 2, torch.zeros(size, size), 1 - torch.eye(size)):
+        plan = sinkhorn_plan(cost, epsilon, 50)
+        assert plan.isfinite().all() and not plan.requires_grad
+        torch.testing.assert_close(plan.sum(1), torch.full((size,), 1 / size), rtol=1e-3, atol=0)
+
+
+# --- gradients ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("critic", CRITICS)
+def test_gradients_of_the_global_term(critic: str) -> None:
+    method = build(critic=critic, lambda2=0.0).double()
+    method.z.fill_(100.0)
+    method.eval()  # finite differences need constant banks
+    batch = batch_of(4)
+    drawn = method.draw(batch.indices)
+    for p in method.parameters():
+        p.requires_grad_(False)
+    names = [name for name, _ in method.named_parameters()]
+    values = [p.detach().clone().requires_grad_() for p in method.parameters()]
+    student = torch.randn(4, 12, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(4, 20, dtype=torch.float64)
+
+    class Term(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = method
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner._loss(x, teacher, batch.indices, drawn)
+
+    term = Term()
+
+    def loss(x: Tensor, *parameters: Tensor) -> Tensor:
+        state = {f"inner.{n}": p for n, p in zip(names, parameters, strict=True)}
+        return torch.func.functional_call(term, state, (x,))
+
+    assert torch.autograd.gradcheck(loss, (student, *values), atol=1e-5, rtol=1e-4)
+
+
+def test_gradient_of_the_local_term_is_that_of_a_constant_plan() -> None:
+    method = build(lambda1=0.0, lambda2=1.0).double()
+    student = torch.randn(5, 12, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(5, 20, dtype=torch.float64)
+    with torch.no_grad():
+        cost = 1 - method.embed_teacher(teacher) @ method.embed_student(student).T
+        plan = sinkhorn_plan(cost, method.sinkhorn_epsilon, method.sinkhorn_iterations)
+
+    def constant_plan(x: Tensor) -> Tensor:
+        return (plan * (1 - method.embed_teacher(teacher) @ method.embed_student(x).T)).sum()
+
+    loss = method._loss(student, teacher, batch_of(5).indices, None)
+    (gradient,) = torch.autograd.grad(loss, student)
+    (expected,) = torch.autograd.grad(constant_plan(student), student)
+    torch.testing.assert_close(gradient, expected)
+    assert torch.autograd.gradcheck(constant_plan, (student,), atol=1e-5)
+
+
+def test_local_term_trains_the_student_network_only() -> None:
+    method = build(lambda1=0.0, lambda2=1.0)
+    student = torch.randn(4, 12, requires_grad=True)
+    teacher = torch.randn(4, 20, requires_grad=True)
+    method(features(student), features(teacher), batch_of(4)).backward()
+    assert student.grad is not None and student.grad.any()
+    assert teacher.grad is None
+    assert all(p.grad is None for p in method.parameters())
+
+
+@pytest.mark.parametrize("critic", CRITICS)
+def test_global_term_trains_student_and_critic(critic: str) -> None:
+    method = build(critic=critic, lambda2=0.0)
+    student = torch.randn(4, 12, requires_grad=True)
+    method(features(student), features(torch.randn(4, 20)), batch_of(4)).backward()
+    assert student.grad is not None and student.grad.any()
+    assert all(p.grad is not None and p.grad.any() for p in method.parameters())
+
+
+# --- the global term's value ----------------------------------------------------------
+
+
+def test_nce_is_crd_with_the_normalised_critic() -> None:
+    method = build(lambda1=1.0, lambda2=0.0)
+    crd = CRD(setup(), feature_dim=8, negatives=16)
+    with torch.no_grad():
+        for name in ("embed_student", "embed_teacher"):
+            ours, theirs = getattr(method, name).linear, getattr(crd, name).linear
+            theirs.weight.copy_(ours.weight)
+            theirs.bias.copy_(ours.bias)
+        crd.bank_student.copy_(method.bank_student)
+        crd.bank_teacher.copy_(method.bank_teacher)
+    crd.manual_seed(1)
+    student, teacher = torch.randn(4, 12), torch.randn(4, 20)
+    ours = method(features(student), features(teacher), batch_of(4))
+    theirs = crd(features(student), features(teacher), batch_of(4))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [16, 100])
+def test_dual_is_the_difference_of_means(k: int) -> None:
+    method = build(critic="dual", lambda1=1.0, lambda2=0.0, negatives=k).eval()
+    batch = batch_of(4)
+    drawn = method.draw(batch.indices)
+    student, teacher = torch.randn(4, 12), torch.randn(4, 20)
+    e_s, e_t = method.embed_student(student), method.embed_teacher(teacher)
+    congruent = (e_s * e_t).sum(1).mean()
+    incongruent = []
+    for row in range(4):
+        images = drawn.columns.repeat_interleave(drawn.counts[row].long())
+        incongruent += [(method.bank_teacher[images] @ e_s[row]).mean()]
+        incongruent += [(method.bank_student[images] @ e_t[row]).mean()]
+    expected = -(congruent - torch.stack(incongruent).mean()) / 0.07
+    loss = method._loss(student, teacher, batch.indices, drawn)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+
+
+# --- training -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("critic", CRITICS)
+def test_linear_maps_stay_lipschitz_while_training(critic: str) -> None:
+    torch.manual_seed(0)
+    method = build(setup(student=48, teacher=96), critic=critic, feature_dim=64)
+    backbone = torch.nn.Linear(16, 48)
+    optimiser = torch.optim.SGD(
+        itertools.chain(backbone.parameters(), method.parameters()),
+        lr=0.05, momentum=0.9, weight_decay=5e-4,
+    )  # fmt: skip
+    losses = []
+
+    def norms() -> list[float]:
+        linears = (method.embed_student.linear, method.embed_teacher.linear)
+        return [torch.linalg.matrix_norm(x.weight.detach(), 2).item() for x in linears]
+
+    images = torch.rand(60, 16)
+    teacher = torch.relu(images @ torch.randn(16, 96))
+    for step in range(60):
+        assert max(norms()) <= 1 + 1e-3
+        indices = torch.randperm(60)[:20]
+        batch = Batch(indices % 10, indices)
+        loss = method(features(torch.relu(backbone(images[indices]))),
+                      features(teacher[indices]), batch)  # fmt: skip
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+        if step % 10 == 0:
+            method.eval()
+            assert max(norms()) <= 1 + 1e-3
+            method.train()
+    assert min(norms()) >= 1 - 1e-3
+    assert sum(losses[-10:]) < sum(losses[:10])
+
+
+@pytest.mark.parametrize("critic", CRITICS)
+def test_steps_are_deterministic_and_resume(critic: str) -> None:
+    def run(method: WCoRD, steps: range) -> list[Tensor]:
+        out = []
+        for step in steps:
+            generator = torch.Generator().manual_seed(step)
+            student = torch.randn(4, 12, generator=generator)
+            teacher = torch.randn(4, 20, generator=generator)
+            out.append(method(features(student), features(teacher), batch_of(4)).detach())
+        return out
+
+    first = build(critic=critic)
+    expected = run(first, range(6))
+    second = build(critic=critic)
+    assert run(second, range(3)) == expected[:3]
+    file = io.BytesIO()
+    torch.save(second.state_dict(), file)
+    file.seek(0)
+    resumed = build(critic=critic)
+    resumed.manual_seed(9)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    assert run(resumed, range(3, 6)) == expected[3:]
+    other = build(critic=critic)
+    other.manual_seed(2)
+    assert run(other, range(6)) != expected
+
+
+@pytest.mark.parametrize("critic", CRITICS)
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("kind", ["zero", "same", "huge"])
+def test_degenerate_features_stay_finite(critic: str, size: int, kind: str) -> None:
+    method = build(critic=critic)
+    scale = {"zero": 0.0, "same": 1.0, "huge": 1e4}[kind]
+    student = torch.ones(size, 12).mul(scale).requires_grad_()
+    for _ in range(3):
+        with torch.autocast("cpu", torch.bfloat16):
+            teacher = features(torch.ones(size, 20).mul(scale).bfloat16())
+            loss = method(features(student), teacher, batch_of(size))
+        loss.backward()
+        assert loss.dtype == torch.float32 and loss.isfinite()
+    assert student.grad is not None and student.grad.isfinite().all()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
+
+
+def test_more_negatives_than_other_images() -> None:
+    method = build(setup(count=20), negatives=500)
+    loss = method(features(torch.randn(2, 12)), features(torch.randn(2, 20)), batch_of(2))
+    assert loss.isfinite()
+
+
+# --- options --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"critic": "wgan"}, {"temperature": 0.0}, {"momentum": 1.0}, {"feature_dim": 0},
+        {"sinkhorn_epsilon": 0.0}, {"sinkhorn_iterations": 0}, {"negatives": 0},
+    ],
+    ids=lambda option: next(iter(option)),
+)  # fmt: skip
+def test_options_out_of_range(option: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=next(iter(option))):
+        build(**option)
+
+
+def test_registration() -> None:
+    entry = registry.get("method", "wcord")
+    assert entry.meta["beta"] == 1.0
+    defaults = {name: option.default for name, option in entry.options.items()}
+    assert defaults["lambda1"] == 0.8 and defaults["lambda2"] == 0.05
+    assert defaults["critic"] == "nce" and defaults["negatives"] == 16384
+    assert registry.get("method", "crd").meta["beta"] == 0.8

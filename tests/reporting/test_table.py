@@ -1,0 +1,210 @@
+"""Tables: layout, statistics, gaps, published numbers, every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wcordbench.errors import UserError
+from wcordbench.reporting import published
+from wcordbench.reporting.render import render
+from wcordbench.reporting.table import Table, build
+from wcordbench.results.store import Store
+from wcordbench.suite import Suite, expand, load_suite
+
+SUITES = Path(__file__).parents[2] / "suites"
+
+
+def finish(store: Store, suite: Suite, scores: dict[tuple[str, str], list[float]]) -> None:
+    """Store made-up results: (row, pair) to one score a seed."""
+    for cell in expand(suite):
+        row = "Teacher" if cell.method is None else cell.method.title
+        values = scores.get((row, cell.pair.name), [])
+        at = 0 if cell.method is None else suite.seeds.index(cell.seed)
+        if at < len(values):
+            folder = store.folder(cell.run)
+            folder.begin(cell.run)
+            folder.finish(
+                {
+                    "id": cell.run.id,
+                    "config": cell.run.config,
+                    "scores": {"top1": values[at], "top5": 90.0, "best_top1": values[at]},
+                }
+            )
+
+
+@pytest.fixture
+def full() -> Suite:
+    return load_suite(SUITES / "cifar100.yaml")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+PAIR = "resnet56->resnet20"
+
+
+def entry(table: Table, row: str, pair: str = PAIR) -> Any:
+    teacher, student = pair.split("->")
+    column = list(zip(table.teachers, table.students, strict=True)).index((teacher, student))
+    return dict(table.rows)[row][column]
+
+
+def test_statistics_are_over_seeds(full: Suite, store: Store) -> None:
+    finish(store, full, {("CRD", PAIR): [71.0, 71.2, 71.4, 71.0, 71.4]})
+    summary = entry(build(full, expand(full), store, None), "CRD").summary
+    assert summary.mean == pytest.approx(71.2)
+    assert summary.std == pytest.approx(0.2)  # sample standard deviation, n - 1
+    assert summary.complete
+
+
+def test_layout_is_the_papers(full: Suite, store: Store) -> None:
+    table = build(full, expand(full), store, None)
+    assert table.teachers == [
+        "wrn_40_2", "wrn_40_2", "resnet56", "resnet110", "resnet110", "resnet32x4", "vgg13",
+    ]  # fmt: skip
+    assert table.students == [
+        "wrn_16_2", "wrn_40_1", "resnet20", "resnet20", "resnet32", "resnet8x4", "vgg8",
+    ]  # fmt: skip
+    assert [name for name, _ in table.rows] == [
+        "Teacher", "Student", "KD", "CRD", "CRD+KD", "WCoRD", "WCoRD+KD",
+    ]  # fmt: skip
+
+
+def test_published_numbers_stand_beside_the_full_protocol(full: Suite, store: Store) -> None:
+    assert published.differences(full) == []
+    table = build(full, expand(full), store, None)
+    assert (entry(table, "WCoRD").published.mean, entry(table, "WCoRD").published.std) == (
+        71.56,
+        0.13,
+    )
+    assert entry(table, "Teacher").published.mean == 72.34
+    assert entry(table, "KD").published.mean == 70.66
+    assert all(e.published for _, entries in table.rows for e in entries)
+
+
+@pytest.mark.parametrize(
+    "override", ["train.epochs=239", "train.batch_size=128", "dataset.size=16",
+                 "train.schedule={type: one_cycle}", "train.augment.flip=false"],
+)  # fmt: skip
+def test_a_reduced_schedule_is_labelled_and_not_compared(store: Store, override: str) -> None:
+    suite = load_suite(SUITES / "cifar100.yaml", [override])
+    table = build(suite, expand(suite), store, None)
+    assert not any(e.published for _, entries in table.rows for e in entries)
+    assert "Not comparable" in table.remarks[-1]
+    asked = build(suite, expand(suite), store, "published")
+    assert entry(asked, "WCoRD").published
+    assert "NOT comparable" in asked.remarks[-1]
+
+
+def test_nothing_is_published_for_digits(store: Store) -> None:
+    suite = load_suite(SUITES / "digits.yaml")
+    with pytest.raises(UserError, match="nothing is published"):
+        build(suite, expand(suite), store, "published")
+
+
+def test_the_best_student_of_a_column_is_bold(full: Suite, store: Store) -> None:
+    finish(
+        store,
+        full,
+        {("Teacher", PAIR): [99.0], ("KD", PAIR): [70.0, 70.0], ("CRD", PAIR): [71.0, 71.2]},
+    )
+    table = build(full, expand(full), store, None)
+    assert [name for name, _ in table.rows if entry(table, name).best] == ["CRD"]
+    assert "**71.10 ± 0.14**" in render(table, "markdown")
+    assert r"\textbf{71.10 $\pm$ 0.14}" in render(table, "latex")
+
+
+def test_missing_partial_failed_and_undefined_are_told_apart(full: Suite, store: Store) -> None:
+    finish(store, full, {("KD", PAIR): [70.0, 70.2]})
+    for cell in expand(full):
+        if cell.pair.name == PAIR and cell.method is not None:
+            folder = store.folder(cell.run)
+            if cell.method.name == "crd":
+                folder.begin(cell.run)
+                folder.fail("diverged", "the loss became nan in epoch 3")
+            if cell.method.name == "wcord":
+                folder.begin(cell.run)
+                folder.fail("undefined", "channels differ")
+    table = build(full, expand(full), store, "none")
+    text = render(table, "text")
+    lines = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert "70.10 ± 0.14 (n=2)" in lines["KD"]
+    assert "failed [1]" in lines["CRD"]
+    assert "N/A [2]" in lines["WCoRD"]
+    assert "[1] 5 failed: the loss became nan in epoch 3." in text
+    assert "[2] N/A: channels differ." in text
+    latex = render(table, "latex")
+    assert "failed$^{1}$" in latex
+    assert "N/A$^{2}$" in latex
+
+
+def test_formats_agree(full: Suite, store: Store) -> None:
+    finish(store, full, {("CRD", PAIR): [71.0, 71.2]})
+    table = build(full, expand(full), store, None)
+    cells = json.loads(render(table, "json"))["cells"]
+    rows = list(csv.DictReader(io.StringIO(render(table, "csv"))))
+    assert len(cells) == len(rows) == 7 * 7
+    ours = next(c for c in cells if c["row"] == "CRD" and c["student"] == "resnet20")
+    theirs = next(r for r in rows if r["row"] == "CRD" and r["student"] == "resnet20")
+    assert ours["mean"] == float(theirs["mean"]) == pytest.approx(71.1)
+    assert ours["published_mean"] == 71.16
+    assert ours["seeds"] == 2
+    assert ours["wanted"] == 5
+
+
+def test_latex_is_booktabs_and_balanced(full: Suite, store: Store) -> None:
+    latex = render(build(full, expand(full), store, None), "latex")
+    for command in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{table}", r"\caption{"):
+        assert command in latex
+    assert latex.count("{") - latex.count(r"\{") == latex.count("}") - latex.count(r"\}")
+    body = [line for line in latex.splitlines() if line.endswith(r"\\")]
+    assert {line.count(" & ") for line in body} == {7}
+    assert "_" not in latex.replace(r"\_", "")
+
+
+def test_a_tampered_result_is_refused(full: Suite, store: Store) -> None:
+    finish(store, full, {("CRD", PAIR): [71.0]})
+    cell = next(c for c in expand(full) if c.method and c.method.name == "crd" and c.seed == 0
+                and c.pair.name == PAIR)  # fmt: skip
+    file = store.folder(cell.run).path / "result.json"
+    file.write_text(file.read_text().replace('"epochs": 240', '"epochs": 2'))
+    with pytest.raises(UserError, match="does not agree with its own identity"):
+        build(full, expand(full), store, None)
+
+
+def test_published_numbers_are_the_papers() -> None:
+    numbers = published.numbers()
+    assert len(numbers) >= 150
+    assert numbers["vgg13", "vgg8", "wcord+kd"] == published.Number(
+        74.72, 0.13, "WCoRD supplement"
+    )
+    assert published.numbers("auc")
+
+
+def test_the_command_needs_no_torch(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    code = (
+        "import sys; sys.argv = ['wcordbench', 'table', sys.argv[1], '--results', sys.argv[2]]\n"
+        "from wcordbench.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as e: assert not e.code, e.code\n"
+        "assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, SUITES / "digits.yaml", tmp_path / "results"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WCoRD+KD" in done.stdout
