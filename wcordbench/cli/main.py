@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from wcordbench.cli import run, table, validate
+from wcordbench.cli import plot, run, table, validate
 from wcordbench.errors import UserError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command("run")(run.command)
 app.command("table")(table.command)
+app.command("plot")(plot.command)
 app.command("validate")(validate.command)
 
 

@@ -71,8 +71,8 @@ class Embed(nn.Module):
         self.linear = nn.Linear(in_features, out_features)
         if spectral:
             parametrizations.spectral_norm(self.linear)
-            for parametrization in self.linear.parametrizations.weight:
-                parametrization.register_forward_pre_hook(_aim_power_iteration)
+            norm = self.linear.get_submodule("parametrizations.weight.0")
+            norm.register_forward_pre_hook(_aim_power_iteration)
 
     def forward(self, features: Tensor) -> Tensor:
         """Embed pooled features."""
