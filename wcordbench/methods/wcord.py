@@ -42,9 +42,7 @@ def sinkhorn_plan(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
         return (kernel + rows[:, None] + columns).exp()
 
 
-@register_method(
-    "wcord", title="WCoRD", paper="Chen et al., CVPR 2021", gamma=1.0, beta=1.0
-)
+@register_method("wcord", title="WCoRD", paper="Chen et al., CVPR 2021", gamma=1.0, beta=1.0)
 class WCoRD(MemoryContrast):
     """Global (dual) and local (primal) Wasserstein contrast of the pooled features.
 
@@ -54,10 +52,12 @@ class WCoRD(MemoryContrast):
     **GCKT** (equation 11) is maximised over the student and the critic φ: one linear map for
     each network, spectrally normalised, followed by L2 normalisation. With ``critic="nce"``
     it is CRD's bound with that critic (minus CRD's loss). With ``critic="dual"`` it is the
-    difference of the mean of g = ⟨e_T, e_S⟩ / τ over congruent pairs — both embeddings of
-    this batch — and over incongruent pairs — one embedding of this batch, the other from the
-    other network's memory bank, images of other classes as in CRD —, the latter averaged
-    over the two sides.
+    difference of the mean of g = ⟨e_T, e_S⟩ / τ over congruent and over incongruent pairs,
+    the mean of both sides: one embedding is of this batch, the other from the other network's
+    memory bank — the same image's entry or entries of other classes, as in CRD. The
+    congruent partner comes from the bank, too: with both embeddings of this batch, the banks'
+    random first entries do not hold the embeddings apart while congruent ones attract each
+    other, and all collapse to one point, where the difference and its gradient vanish.
 
     **LCKT** (equation 13) is the transport cost ⟨P*, C⟩ within the batch, C the cosine
     distance of the two networks' embeddings and P* from :func:`sinkhorn_plan`. Only the
@@ -141,12 +141,13 @@ class WCoRD(MemoryContrast):
         """
         if self.critic == "nce":
             return -self.nce(student, teacher, indices, drawn)
-        # g is linear in the bank entry: the mean score is the score of the mean entry.
+        # g is linear in the bank entry: a mean score is the score of a mean entry.
         weights = drawn.counts.to(student.dtype) / self.sampler.negatives
-        mean_teacher = weights @ self.bank_teacher.index_select(0, drawn.columns)
-        mean_student = weights @ self.bank_student.index_select(0, drawn.columns)
-        negative = (student * mean_teacher).sum(1) + (teacher * mean_student).sum(1)
-        return ((student * teacher).sum(1) - negative / 2).mean() / self.temperature
+        difference = student.new_zeros(())
+        for anchor, bank in ((student, self.bank_teacher), (teacher, self.bank_student)):
+            incongruent = weights @ bank.index_select(0, drawn.columns)
+            difference = difference + (anchor * (bank[indices] - incongruent)).sum(1).mean()
+        return difference / (2 * self.temperature)
 
     def lckt(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Local term, to be minimised (equation 13); embeddings ``(B, D)`` of unit length."""
