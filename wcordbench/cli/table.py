@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -38,7 +38,7 @@ def command(
     """Print a suite's table: mean ± standard deviation over seeds, laid out as the paper's."""
     from wcordbench.registry import nearest
     from wcordbench.reporting.render import FORMATS, render
-    from wcordbench.reporting.table import build
+    from wcordbench.reporting.table import Compare, build
     from wcordbench.results.store import Store
     from wcordbench.suite import expand, load_suite
 
@@ -46,6 +46,7 @@ def command(
         raise UserError(f"--format {form!r} is unknown{nearest(form, FORMATS)}")
     if compare not in (None, "published", "none"):
         raise UserError(f"--compare {compare!r} is unknown; valid: published, none")
+    shown_beside = cast("Compare | None", compare)
     store = Store(results)
     if not results.is_dir():
         raise UserError(
@@ -55,14 +56,14 @@ def command(
     if suite is not None:
         loaded = load_suite(suite, set_ or [])
         cells = select(loaded, expand(loaded), pair, method, seed)
-        typer.echo(render(build(loaded, cells, store, compare), form))
+        typer.echo(render(build(loaded, cells, store, shown_beside), form))
         return
     shown = 0
     for path in sorted(Path("suites").glob("*.yaml")):
         loaded = load_suite(path)
         cells = expand(loaded)
         if any(store.folder(c.run).state == "done" for c in cells):
-            typer.echo("\n" * bool(shown) + render(build(loaded, cells, store, compare), form))
+            typer.echo("\n" * bool(shown) + render(build(loaded, cells, store, shown_beside), form))
             shown += 1
     if not shown:
         raise UserError(f"no suite in suites/ has a finished run in {results}; run one first")

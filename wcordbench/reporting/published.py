@@ -75,5 +75,8 @@ def _phrase(key: str, value: Any) -> str:
             return f"steps at epochs {', '.join(map(str, value['milestones']))}"
         return "a one-cycle schedule"
     if key == "augment":
-        return f"crops padded by {value['crop_padding']}" + (" and flips" * value["flip"])
-    return f"{value} {'epochs' if key == 'epochs' else key.replace('_', ' ')}"
+        flips = " and flips" if value["flip"] else " without flips"
+        return f"crops padded by {value['crop_padding']}{flips}"
+    if key == "epochs":
+        return f"{value} epochs"
+    return f"{key.replace('_', ' ')} {value}"
