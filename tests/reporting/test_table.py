@@ -185,9 +185,7 @@ def test_a_tampered_result_is_refused(full: Suite, store: Store) -> None:
 def test_published_numbers_are_the_papers() -> None:
     numbers = published.numbers()
     assert len(numbers) >= 150
-    assert numbers["vgg13", "vgg8", "wcord+kd"] == published.Number(
-        74.72, 0.13, "WCoRD supplement"
-    )
+    assert numbers["vgg13", "vgg8", "wcord+kd"] == published.Number(74.72, 0.13, "WCoRD supplement")
     assert published.numbers("auc")
 
 

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from wcordbench.cli import list as list_
 from wcordbench.cli import plot, run, table, validate
 from wcordbench.errors import UserError
 
@@ -20,6 +21,7 @@ app.command("run")(run.command)
 app.command("table")(table.command)
 app.command("plot")(plot.command)
 app.command("validate")(validate.command)
+app.command("list")(list_.command)
 
 
 def main() -> None:
@@ -27,7 +29,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"wcordbench: {error}", file=sys.stderr)
+        print("wcordbench:", *str(error).splitlines(), file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # `wcordbench table | head`
         sys.stderr.close()

@@ -63,8 +63,8 @@ def select(
         for c in cells
         if c.method is not None
         and c.pair.name in pairs
-        and (methods is None or {c.method.name, c.method.title} & set(methods))
-        and (seeds is None or c.seed in seeds)
+        and (not methods or {c.method.name, c.method.title} & set(methods))
+        and (not seeds or c.seed in seeds)
     ]
     teachers = {c.run.teacher for c in kept}
     return [c for c in cells if c.method is None and c.run in teachers] + kept

@@ -17,6 +17,8 @@ from wcordbench.cli.options import (
     SuitePath,
     select,
 )
+from wcordbench.errors import UserError
+from wcordbench.suite import Run
 
 
 def command(
@@ -34,34 +36,58 @@ def command(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads a worker.")] = None,
     retry_failed: Annotated[bool, typer.Option(help="Train failed runs again.")] = False,
 ) -> None:
-    """Train every run of a suite that is not done yet."""
+    """Train every run of a suite that is not done yet.
+
+    Exit code 0: every run is done. 1: some failed. 2: the suite or the data are wrong.
+    130: stopped by Ctrl-C; the same command continues.
+    """
     from wcordbench.cli.progress import Progress
-    from wcordbench.executors.local import Interrupted, LocalExecutor
+    from wcordbench.executors.local import InterruptedRunError, LocalExecutor
     from wcordbench.results.store import Store
     from wcordbench.suite import expand, load_suite
-    from wcordbench.suite.check import check_shapes
     from wcordbench.suite.plan import cohorts
 
-    loaded = load_suite(suite, set_ or [])
-    cells = select(loaded, expand(loaded), pair, method, seed)
-    check_shapes(loaded)
-    store = Store(results)
-    runs = list(dict.fromkeys(c.run for c in cells))
-    if retry_failed:
-        for run in runs:
+    try:
+        loaded = load_suite(suite, set_ or [])
+        cells = select(loaded, expand(loaded), pair, method, seed)
+        store = Store(results)
+        runs = list(dict.fromkeys(c.run for c in cells))
+        wanted = ("missing", "begun", "failed") if retry_failed else ("missing", "begun")
+        todo = [r for r in runs if store.folder(r).state in wanted]
+        if todo:
+            from wcordbench.suite.check import check_shapes  # imports torch
+
+            store.prepare()
+            check_shapes(loaded)
+        for run in todo:
             if store.folder(run).state == "failed":
                 store.folder(run).retry()
-    todo = [r for r in runs if store.folder(r).state in ("missing", "begun")]
-    progress = Progress(runs, store)
-    executor = LocalExecutor(results, data, device, workers, threads)
-    with progress:
-        try:
+        executor = LocalExecutor(results, data, device, workers, threads)
+        progress = Progress(runs, store, macs=_macs)
+        with progress:
             executor.run(cohorts(todo), progress)
-        except Interrupted:
-            progress.note(
-                "stopped; checkpoints are written, run the same command again to continue"
-            )
-            raise typer.Exit(130) from None
-    failed = progress.summary()
-    if failed:
+    except InterruptedRunError as stop:
+        what = "checkpoints are written" if stop.saved else "without new checkpoints"
+        progress.note(f"stopped, {what}; run the same command again to continue")
+        raise typer.Exit(130) from None
+    except KeyboardInterrupt:  # before or after the training
+        typer.echo("stopped; run the same command again to continue", err=True)
+        raise typer.Exit(130) from None
+    if progress.summary():
         raise typer.Exit(1)
+
+
+def _macs(run: Run) -> tuple[float, float]:
+    """Multiply-accumulates an image of a run's network and of its teacher."""
+    from wcordbench import models, registry
+
+    config = run.config
+    dataset = config["dataset"]
+    meta = registry.get("dataset", dataset["name"]).meta
+    size = dataset["size"] or meta.get("size") or dataset["options"].get("image_size", 32)
+    shape = (meta.get("classes", 100), size, len(dataset["mean"]))
+    try:
+        teacher = models.macs(config["teacher"]["model"], *shape) if config["teacher"] else 0
+        return models.macs(config["model"], *shape), teacher
+    except UserError:  # the size was a guess
+        return 1.0, 0.0

@@ -18,7 +18,15 @@ def command(suite: SuitePath, set_: Set = None) -> None:
         typer.echo(warning)
     runs = {c.run.id for c in cells}
     teachers = {c.run.id for c in cells if c.is_teacher}
+    size = " × ".join(
+        f"{len(things)} {what}{'s' * (len(things) != 1)}"
+        for what, things in (
+            ("pair", loaded.pairs),
+            ("method", loaded.methods),
+            ("seed", loaded.seeds),
+        )
+    )
     typer.echo(
-        f"{suite}: valid; {len(loaded.pairs)} pairs × {len(loaded.methods)} methods ×"
-        f" {len(loaded.seeds)} seeds = {len(runs)} runs, {len(teachers)} of them teachers"
+        f"{suite} is valid: {size}; {len(runs)} run{'s' * (len(runs) != 1)} to train,"
+        f" {len(teachers)} of them for teachers"
     )

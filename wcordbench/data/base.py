@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import hashlib
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,6 +28,9 @@ class Images:
     Attributes:
         pixels: uint8, ``(N, H, W, C)``; channels last is how batches are cut fastest.
         labels: int64, ``(N,)``.
+
+    Raises:
+        ValueError: the arrays have another shape or type.
     """
 
     pixels: NDArray[np.uint8]
@@ -30,14 +38,19 @@ class Images:
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4 or self.pixels.dtype != np.uint8:
-            raise ValueError(f"pixels must be uint8 (N, H, W, C), not {self.pixels.shape}")
-        if self.labels.shape != (len(self.pixels),):
-            raise ValueError(f"labels must be ({len(self.pixels)},), not {self.labels.shape}")
+            raise ValueError(
+                f"pixels must be uint8 (N, H, W, C), not {self.pixels.dtype} {self.pixels.shape}"
+            )
+        if self.labels.shape != (len(self.pixels),) or self.labels.dtype != np.int64:
+            raise ValueError(
+                f"labels must be int64 ({len(self.pixels)},), not"
+                f" {self.labels.dtype} {self.labels.shape}"
+            )
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images of the same classes."""
+    """Training and test images of the same classes; a label is an index of ``classes``."""
 
     train: Images
     test: Images
@@ -61,30 +74,58 @@ def load(config: dict[str, Any], root: Path) -> Dataset:
         root: the folder that holds datasets (``--data``).
 
     Raises:
-        UserError: the data are missing, damaged or smaller than the wanted size.
+        UserError: the data are missing, damaged or smaller than the wanted size, or are not
+            what a network can be trained on (no images, not square, labels without a class).
     """
-    entry = registry.get("dataset", config["name"])
+    name = config["name"]
+    entry = registry.get("dataset", name)
     dataset: Dataset = entry.load()(root, **config["options"])
-    channels = dataset.train.pixels.shape[-1]
-    if channels != len(config["mean"]):
-        raise UserError(
-            f"dataset {config['name']!r} has {channels} channels, the suite's dataset.mean"
-            f" has {len(config['mean'])} values; give one a channel"
-        )
+    _check(dataset, name, len(config["mean"]))
     size = config["size"]
     if size is None:
         return dataset
-    return Dataset(
-        *(
-            Images(shrink(split.pixels, size, config["name"]), split.labels)
-            for split in (dataset.train, dataset.test)
-        ),
-        classes=dataset.classes,
+    train, test = (
+        Images(shrink(split.pixels, size, name), split.labels)
+        for split in (dataset.train, dataset.test)
     )
+    return Dataset(train, test, dataset.classes)
+
+
+def _check(dataset: Dataset, name: str, channels: int) -> None:
+    _, height, width, found = dataset.train.pixels.shape
+    if found != channels:
+        raise UserError(
+            f"dataset {name!r} has {found} channels, the suite's dataset.mean"
+            f" has {channels} values; give one a channel"
+        )
+    if height != width or dataset.test.pixels.shape[1:] != dataset.train.pixels.shape[1:]:
+        raise UserError(
+            f"dataset {name!r} has training images of {height}×{width} pixels and test images of"
+            f" {'×'.join(map(str, dataset.test.pixels.shape[1:3]))}; make its loader give square"
+            " images of one size"
+        )
+    for what, split in (("training", dataset.train), ("test", dataset.test)):
+        if not len(split.labels):
+            raise UserError(f"dataset {name!r} has no {what} images; add some")
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < 0 or high >= len(dataset.classes):
+            raise UserError(
+                f"dataset {name!r} has {what} labels from {low} to {high} but"
+                f" {len(dataset.classes)} classes; number the classes from 0"
+            )
 
 
 def shrink(pixels: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint8]:
-    """Average square images down to ``size`` × ``size`` pixels.
+    """Average square images down to ``size`` × ``size`` pixels; halves round to even.
+
+    Args:
+        pixels: ``(N, H, W, C)``.
+        size: the new side; where it does not divide the old one, an output pixel averages
+            every input pixel that it touches.
+        name: of the dataset, for the message.
+
+    Returns:
+        ``(N, size, size, C)``.
 
     Raises:
         UserError: the images are smaller than ``size``.
@@ -105,3 +146,49 @@ def shrink(pixels: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint8]
             small.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
         )
     return out
+
+
+# --- for loaders ------------------------------------------------------------------
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+_listener: contextvars.ContextVar[Callable[[str], None]] = contextvars.ContextVar(
+    "wcordbench dataset listener", default=_to_stderr
+)
+
+
+def say(line: str) -> None:
+    """Tell the user what takes long: a download, thousands of images to decode."""
+    _listener.get()(line)
+
+
+@contextlib.contextmanager
+def listening(listener: Callable[[str], None]) -> Iterator[None]:
+    """Within it :func:`say` calls ``listener``; outside, it prints to standard error."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """One process at a time, so that workers that start together prepare a dataset once.
+
+    Where ``lock`` cannot be written (a read-only folder) nothing is locked: preparing twice
+    costs time only, because whatever is written is renamed into place.
+    """
+    held = None
+    with contextlib.suppress(OSError, NotImplementedError):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = filelock.FileLock(lock)
+        held.acquire()
+    try:
+        yield
+    finally:
+        if held is not None:
+            held.release()

@@ -26,7 +26,7 @@ class TrainingBatches:
     Args:
         images: the training images.
         batch_size: B.
-        seed: of order, crops and flips.
+        seed: of order, crops and flips; with the epoch and the step it decides them all.
         mean, std: one value a channel, of values in [0, 1].
         crop_padding: pixels; 0 for no crop.
         flip: whether to mirror.
@@ -57,7 +57,16 @@ class TrainingBatches:
         return -(-len(self.labels) // self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Batch]]:
-        """The batches of an epoch from step ``start`` on: images ``(B, C, H, W)`` and the rest."""
+        """The batches of an epoch from a step on.
+
+        Args:
+            epoch: any whole number; those of a first stage are negative.
+            start: the first step drawn; its batch does not depend on where one starts.
+
+        Yields:
+            Images, float32 ``(B, C, H, W)`` in channels-last memory, and their labels and
+            indices; the last batch may be smaller.
+        """
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
         order = torch.randperm(len(self.labels), generator=generator).to(self.device)
         for step in range(start, len(self)):
@@ -80,7 +89,12 @@ class TrainingBatches:
 
 
 class Normalise:
-    """uint8 ``(B, H, W, C)`` to float32 ``(B, C, H, W)`` in channels-last memory."""
+    """uint8 ``(B, H, W, C)`` to float32 ``(B, C, H, W)`` in channels-last memory.
+
+    Args:
+        mean, std: one value a channel, of values in [0, 1].
+        device: where the images are.
+    """
 
     def __init__(self, mean: list[float], std: list[float], device: torch.device) -> None:
         self.scale = (1 / (255 * torch.tensor(std))).to(device)
@@ -91,7 +105,13 @@ class Normalise:
 
 
 class TestBatches:
-    """The test set in order, without augmentation."""
+    """The test set in order, without augmentation.
+
+    Args:
+        images: the test images.
+        mean, std: one value a channel, of values in [0, 1].
+        device: where the images live and batches are made.
+    """
 
     __test__ = False  # not a test case, whatever pytest makes of the name
 
@@ -101,11 +121,14 @@ class TestBatches:
         self.tensor = torch.from_numpy(np.ascontiguousarray(images.pixels)).to(device)
         self.labels = torch.from_numpy(images.labels).to(device)
         self.normalise = Normalise(mean, std, device)
+        height, width = images.pixels.shape[1:3]
+        # Smaller batches of large images: memory, and the time until a stop is noticed.
+        self.batch_size = max(1, min(500, 500 * 64 * 64 // (height * width)))
 
-    def __iter__(self, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images ``(B, C, H, W)`` and labels ``(B,)``."""
-        for start in range(0, len(self.labels), batch_size):
-            part = slice(start, start + batch_size)
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images, float32 ``(B, C, H, W)``, and labels ``(B,)``."""
+        for start in range(0, len(self.labels), self.batch_size):
+            part = slice(start, start + self.batch_size)
             yield self.normalise(self.tensor[part]), self.labels[part]
 
 

@@ -7,15 +7,20 @@ that a run's result does not depend on where its images came from.
 from __future__ import annotations
 
 import hashlib
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wcordbench.data.base import Dataset, Images
+from wcordbench.data.base import Dataset, Images, alone, say
 from wcordbench.data.folder import load_folder
 from wcordbench.errors import UserError
 from wcordbench.registry import register_dataset
+
+#: training and test images; whatever has another number of them is damaged
+COUNTS = (50000, 10000)
 
 
 @register_dataset("cifar100", title="CIFAR-100", classes=100, size=32, channels=3, images=50000)
@@ -28,7 +33,7 @@ def cifar100(root: Path) -> Dataset:
     Raises:
         UserError: the data are damaged or cannot be downloaded.
     """
-    return _cifar(root, "cifar100", "CIFAR100", 100, 32)
+    return _cifar(root, "cifar100", "CIFAR100", 100)
 
 
 @register_dataset("cifar10", title="CIFAR-10", classes=10, size=32, channels=3, images=50000)
@@ -40,21 +45,21 @@ def cifar10(root: Path) -> Dataset:
     Raises:
         UserError: the data are damaged or cannot be downloaded.
     """
-    return _cifar(root, "cifar10", "CIFAR10", 10, 32)
+    return _cifar(root, "cifar10", "CIFAR10", 10)
 
 
-def _cifar(root: Path, name: str, torchvision_name: str, classes: int, size: int) -> Dataset:
+def _cifar(root: Path, name: str, torchvision_name: str, classes: int) -> Dataset:
     folder = root / name
     if folder.is_dir():
-        dataset = load_folder(folder, size, False, name)
+        dataset, place = load_folder(folder, 32, False, name), folder
     else:
-        dataset = _torchvision(root, name, torchvision_name)
+        dataset, place = _torchvision(root, name, torchvision_name)
     counts = (len(dataset.train.labels), len(dataset.test.labels), len(dataset.classes))
-    if counts != (50000, 10000, classes):
+    if counts != (*COUNTS, classes):
         raise UserError(
-            f"{name}: {folder if folder.is_dir() else root} holds {counts[0]} training and"
-            f" {counts[1]} test images of {counts[2]} classes, not 50000, 10000 and {classes};"
-            " delete it and run again to fetch it anew"
+            f"{name}: {place} holds {counts[0]} training and {counts[1]} test images of"
+            f" {counts[2]} classes, not {COUNTS[0]}, {COUNTS[1]} and {classes}; delete it and"
+            " run again to fetch it anew"
         )
     return Dataset(canonical_order(dataset.train), canonical_order(dataset.test), dataset.classes)
 
@@ -66,37 +71,75 @@ def canonical_order(images: Images) -> Images:
         for p, label in zip(images.pixels, images.labels, strict=True)
     ]
     order = sorted(range(len(keys)), key=keys.__getitem__)
-    return Images(images.pixels[order], images.labels[order])
+    # torchvision's array is a transposed one, and indexing keeps its layout
+    return Images(np.ascontiguousarray(images.pixels[order]), images.labels[order])
 
 
-def _torchvision(root: Path, name: str, class_name: str) -> Dataset:
+def _torchvision(root: Path, name: str, class_name: str) -> tuple[Dataset, Path]:
+    """The data in torchvision's format, and the folder they are in."""
     import torchvision
 
     source: Any = getattr(torchvision.datasets, class_name)
-    splits = []
-    for train in (True, False):
-        try:
+    place = root / source.base_folder
+    try:
+        with alone(root / f".{name}.lock"):
             try:
-                data = source(root, train=train, download=False)
-            except RuntimeError:  # not there, or its checksums do not agree
-                data = source(root, train=train, download=True)
-        except Exception as error:  # URLError, RuntimeError, EOFError, …: torchvision's are many
-            reason = str(getattr(error, "reason", error)).splitlines()[0]
-            raise UserError(
-                f"{name} is missing or damaged in {root} and cannot be downloaded ({reason});"
-                f" delete {root / source.base_folder} and run again with a network, or put"
-                f" class folders of PNG files in {folder_hint(root, name)}"
-            ) from None
-        splits.append((data.data, np.asarray(data.targets, np.int64)))
-        classes = data.classes
-    # class folders of PNG files sort by name; torchvision's CIFAR-10 does not
-    rank = np.argsort(np.argsort(classes))
-    return Dataset(
-        *(Images(pixels, rank[labels].astype(np.int64)) for pixels, labels in splits),
-        classes=tuple(sorted(classes)),
-    )
+                splits = [source(root, train=train) for train in (True, False)]
+            except RuntimeError:  # not there, or a checksum does not agree
+                _download(source, root, name)
+                splits = [source(root, train=train, download=True) for train in (True, False)]
+        arrays = [(s.data, np.asarray(s.targets, np.int64), s.classes) for s in splits]
+    except UserError:
+        raise
+    except Exception as error:  # URLError, RuntimeError, UnpicklingError, KeyError, …
+        lines = str(getattr(error, "reason", None) or error).splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        raise UserError(
+            f"{name} is missing or damaged in {root} and cannot be downloaded ({reason});"
+            f" delete {place} and run again with a network, or put class folders of PNG files"
+            f" in {root / name}/train and {root / name}/test"
+        ) from None
+    # Class folders of PNG files sort by name; torchvision numbers classes as its files do.
+    classes = arrays[0][2]
+    rank = np.argsort(np.argsort(classes)).astype(np.int64)
+    train, test = (Images(pixels, rank[labels]) for pixels, labels, _ in arrays)
+    return Dataset(train, test, tuple(sorted(classes))), place
 
 
-def folder_hint(root: Path, name: str) -> str:
-    """Where a user may put the PNG files of a dataset."""
-    return f"{root / name}/{{train,test}}"
+def _download(source: Any, root: Path, name: str) -> None:
+    """Fetch torchvision's archive unless a whole one is there; torchvision unpacks it.
+
+    torchvision's own download writes the archive in place, so that one cut off stays, and
+    draws a bar that no log file and no live display can take.
+
+    Raises:
+        OSError: no network, no such file, no space.
+        RuntimeError: what came is not the file.
+    """
+    archive = root / source.filename
+    if archive.is_file() and _md5(archive) == source.tgz_md5:
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    part = root / f".{name}.part"  # one name: what a killed process left is overwritten
+    try:
+        with urllib.request.urlopen(source.url, timeout=60) as response, part.open("wb") as file:
+            total = int(response.headers.get("Content-Length") or 0)
+            say(f"{name}: downloading {source.url} ({total / 1e6:.0f} MB)")
+            done, told = 0, time.monotonic()
+            while chunk := response.read(1 << 20):
+                file.write(chunk)
+                done += len(chunk)
+                if time.monotonic() - told > 5:
+                    told = time.monotonic()
+                    say(f"{name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+        if _md5(part) != source.tgz_md5:
+            raise RuntimeError(f"{source.url} gave another file than expected")
+        part.replace(archive)
+    finally:
+        part.unlink(missing_ok=True)
+    say(f"{name}: downloaded")
+
+
+def _md5(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

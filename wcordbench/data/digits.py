@@ -11,10 +11,10 @@ from wcordbench.registry import register_dataset
 
 
 @register_dataset("digits", title="Digits", classes=10, size=8, channels=1, images=1797)
-def digits(root: Path) -> Dataset:
+def digits(root: Path) -> Dataset:  # noqa: ARG001
     """1,797 handwritten digits of 8×8 pixels (UCI, test part of optdigits).
 
-    Every fifth image (360) is the test set, the other 1,437 train. Values 0–16 are scaled
+    Every fifth image (359) is the test set, the other 1,438 train. Values 0–16 are scaled
     to 0–255. ``root`` is not used: the images come with scikit-learn.
     """
     from sklearn.datasets import load_digits

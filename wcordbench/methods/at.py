@@ -41,9 +41,7 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
         return F.mse_loss(attention_map(s), attention_map(t))
 
 
-@register_method(
-    "at", title="AT", paper="Zagoruyko & Komodakis, ICLR 2017", gamma=1.0, beta=1000.0
-)
+@register_method("at", title="AT", paper="Zagoruyko & Komodakis, ICLR 2017", gamma=1.0, beta=1000.0)
 class AttentionTransfer(Method):
     """The student attends to the same places as the teacher.
 

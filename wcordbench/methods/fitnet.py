@@ -25,9 +25,7 @@ def hint_loss(regressed: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(regressed.float(), teacher.detach().float())
 
 
-@register_method(
-    "fitnet", title="FitNet", paper="Romero et al., ICLR 2015", gamma=1.0, beta=100.0
-)
+@register_method("fitnet", title="FitNet", paper="Romero et al., ICLR 2015", gamma=1.0, beta=100.0)
 class FitNet(Method):
     """A regressed middle map of the student imitates the teacher's.
 

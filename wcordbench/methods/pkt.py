@@ -44,9 +44,7 @@ def probabilistic_loss(student: Tensor, teacher: Tensor, epsilon: float = 1e-7) 
         return (p_t * ((p_t + epsilon) / (p_s + epsilon)).log()).mean()
 
 
-@register_method(
-    "pkt", title="PKT", paper="Passalis & Tefas, ECCV 2018", gamma=1.0, beta=30000.0
-)
+@register_method("pkt", title="PKT", paper="Passalis & Tefas, ECCV 2018", gamma=1.0, beta=30000.0)
 class ProbabilisticTransfer(Method):
     """The student's neighbourhoods of images follow the teacher's.
 

@@ -39,9 +39,7 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
         return F.mse_loss(g_s, g_t)
 
 
-@register_method(
-    "sp", title="SP", paper="Tung & Mori, ICCV 2019", gamma=1.0, beta=3000.0
-)
+@register_method("sp", title="SP", paper="Tung & Mori, ICCV 2019", gamma=1.0, beta=3000.0)
 class SimilarityPreserving(Method):
     """Images that are alike for the teacher are alike for the student.
 

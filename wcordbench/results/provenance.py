@@ -56,21 +56,23 @@ def processor() -> str:
 
 
 def commit() -> dict[str, Any]:
-    """The git commit of the code, and whether its tree was clean; None outside a checkout."""
+    """The git commit of the code, and whether its tree was clean.
+
+    Both are None where the package is not tracked by git: an installed package may well lie
+    within somebody else's checkout.
+    """
+    package = Path(__file__).parents[1]
 
     def git(*args: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", *args],
-                cwd=Path(__file__).parent,
-                capture_output=True,
-                text=True,
-                timeout=10,
+                ["git", *args], cwd=package, capture_output=True, text=True, timeout=10
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    head = git("rev-parse", "HEAD")
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "wcordbench")
-    return {"commit": head, "clean": None if changed is None else changed == ""}
+    if git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return {"commit": None, "clean": None}
+    changed = git("status", "--porcelain", "--", ".")
+    return {"commit": git("rev-parse", "HEAD"), "clean": None if changed is None else not changed}

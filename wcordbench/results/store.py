@@ -3,7 +3,7 @@
 What a folder holds says what state the run is in::
 
     result.json    finished; the last file written
-    failure.json   failed, with its reason and traceback
+    failure.json   failed or undefined, with the reason and a traceback
     checkpoint.pt  begun, and can be resumed
     run.json       the configuration; its hash is the run's identity
     metrics.json   one record an epoch
@@ -31,25 +31,30 @@ FORMAT = 1
 State = Literal["done", "failed", "undefined", "begun", "missing"]
 
 
-class RunBusy(Exception):
+class RunBusyError(Exception):
     """Another process is training this run."""
+
+
+class StorageError(UserError):
+    """The results folder cannot be written: no run can go on."""
 
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a crash at any moment leaves the old or the new one, whole.
 
     Raises:
-        UserError: the disk is full, or the folder is read-only or gone.
+        StorageError: the disk is full, or the folder is read-only or gone.
     """
     temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.tmp-", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.tmp-", dir=path.parent)
+        temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        temporary.chmod(0o644)
+        temporary.replace(path)
         temporary = None
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -57,14 +62,14 @@ def write_atomic(path: Path, data: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); free space or give another place"
-            " with --results, then run again: finished runs are kept"
+        raise StorageError(
+            f"{path} cannot be written ({error.strerror or error}); free space or give another"
+            " place with --results, then run again: finished runs are kept"
         ) from None
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                temporary.unlink()
 
 
 def to_json(value: Any) -> bytes:
@@ -73,8 +78,9 @@ def to_json(value: Any) -> bytes:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class RunFolder:
@@ -89,18 +95,22 @@ class RunFolder:
 
     @property
     def state(self) -> State:
+        """What the files say; see the module.
+
+        Raises:
+            UserError: ``failure.json`` is damaged.
+        """
         if (self.path / "result.json").is_file():
             return "done"
         if (self.path / "failure.json").is_file():
-            kind = self.read_json("failure.json").get("kind")
-            return "undefined" if kind == "undefined" else "failed"
+            return "undefined" if self.failure()["kind"] == "undefined" else "failed"
         return "begun" if (self.path / "run.json").is_file() else "missing"
 
     def read_json(self, name: str) -> Any:
         """Read one of the folder's files.
 
         Raises:
-            UserError: the file is damaged or of a newer version.
+            UserError: the file is missing, damaged or of a newer version.
         """
         file = self.path / name
         try:
@@ -109,45 +119,89 @@ class RunFolder:
             raise UserError(
                 f"{file} is missing; delete {self.path} to train the run again"
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(
                 f"{file} is damaged ({error}); delete {self.path} to train the run again"
             ) from None
-        if isinstance(value, dict) and value.get("format", FORMAT) > FORMAT:
+        written = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
+        if not isinstance(written, int) or written > FORMAT:
             raise UserError(
-                f"{file} was written by a newer wcordbench (format {value['format']}, this one"
+                f"{file} was written by a newer wcordbench (format {written}, this one"
                 f" reads {FORMAT}); upgrade wcordbench"
             )
         return value
+
+    def failure(self) -> dict[str, Any]:
+        """Why the run has no result: ``kind``, ``reason`` and ``traceback``.
+
+        Raises:
+            UserError: the record is missing or damaged.
+        """
+        record = self.read_json("failure.json")
+        if not isinstance(record, dict) or not {"kind", "reason"} <= record.keys():
+            raise UserError(
+                f"{self.path / 'failure.json'} is damaged (it has no kind and reason); delete"
+                f" {self.path} to train the run again"
+            )
+        return record
 
     def result(self) -> dict[str, Any]:
         """The finished run's record: configuration, scores, provenance.
 
         Raises:
-            UserError: the record is damaged, or its configuration is not the one that its
-                identity was computed from.
+            UserError: the record is missing or damaged, its configuration is not the one
+                that its identity was computed from or not this folder's, or its scores are
+                not those of ``metrics.json``.
         """
-        record: dict[str, Any] = self.read_json("result.json")
+        record = self.read_json("result.json")
         try:
-            agrees = digest(record["config"]) == record["id"] and "top1" in record["scores"]
-        except (KeyError, TypeError):
-            agrees = False
-        if not agrees:
+            reason = self._contradiction(record)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            reason = "a part of it is missing or is not what it should be"
+        if reason is not None:
             raise UserError(
-                f"{self.path / 'result.json'} does not agree with its own identity: it was changed"
-                f" by hand; delete {self.path} to train the run again"
+                f"{self.path / 'result.json'} was changed after it was written ({reason});"
+                f" delete {self.path} to train the run again"
             )
-        return record
+        return dict(record)
 
-    def begin(self, run: Run) -> None:
-        """Create the folder and write the configuration."""
+    def _contradiction(self, record: dict[str, Any]) -> str | None:
+        if digest(record["config"]) != record["id"]:
+            return "its configuration does not have the identity that it records"
+        if not self.path.name.endswith(record["id"][:8]):
+            return "it belongs to another run"
+        top1 = record["scores"]["top1"]
+        if not isinstance(top1, int | float) or not 0 <= top1 <= 100:
+            return f"its top1 is {top1!r}"
+        metrics = self.path / "metrics.json"
+        if metrics.is_file() and "metrics_sha256" in record:
+            if file_sha256(metrics) != record["metrics_sha256"]:
+                return "metrics.json is not the file whose SHA-256 it records"
+            if json.loads(metrics.read_bytes())[-1]["test_top1"] != top1:
+                return "its top1 is not that of the last epoch in metrics.json"
+        return None
+
+    def make(self) -> None:
+        """Create the folder.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(
-                f"results folder {self.path} cannot be made ({error.strerror}); give another"
-                " place with --results"
+            raise StorageError(
+                f"results folder {self.path} cannot be made ({error.strerror or error}); give"
+                " another place with --results"
             ) from None
+
+    def begin(self, run: Run) -> None:
+        """Create the folder and write the configuration, if that has not been done.
+
+        Raises:
+            StorageError: the folder cannot be made or written.
+        """
+        self.make()
         if not (self.path / "run.json").is_file():
             write_atomic(
                 self.path / "run.json",
@@ -162,7 +216,8 @@ class RunFolder:
         """Mark the run done; the checkpoint, no longer needed, goes."""
         write_atomic(self.path / "result.json", to_json({**record, "format": FORMAT}))
         for name in ("checkpoint.pt", "failure.json"):
-            (self.path / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the run is done with or without them
+                (self.path / name).unlink(missing_ok=True)
 
     def fail(self, kind: str, reason: str, traceback: str = "") -> None:
         """Mark the run failed (``diverged``, ``error``, ``memory``) or ``undefined``."""
@@ -172,16 +227,26 @@ class RunFolder:
         )
 
     def retry(self) -> None:
-        """Forget a failure, and the checkpoint that led to it."""
-        for name in ("failure.json", "checkpoint.pt"):
-            (self.path / name).unlink(missing_ok=True)
+        """Forget a failure, and the checkpoint that led to it.
+
+        Raises:
+            StorageError: they cannot be removed.
+        """
+        try:
+            for name in ("checkpoint.pt", "failure.json"):
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{self.path} cannot be written ({error.strerror or error}); give another place"
+                " with --results"
+            ) from None
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write one of the folder's files."""
         write_atomic(self.path / name, data)
 
     def write_sealed(self, name: str, payload: bytes) -> None:
-        """Write a file that carries its own SHA-256; it replaces the old one once proven whole."""
+        """Write a file that carries its own SHA-256."""
         seal = hashlib.sha256(payload).hexdigest().encode() + b"\n"
         write_atomic(self.path / name, seal + payload)
 
@@ -200,25 +265,69 @@ class RunFolder:
     def lease(self) -> Iterator[None]:
         """Hold the run; the operating system lets go when the process ends, however it ends.
 
+        The folder is created; what a killed holder left half-written is removed.
+
         Raises:
-            RunBusy: another process holds it.
+            RunBusyError: another process holds it.
+            StorageError: the folder cannot be made or locked.
         """
+        self.make()
         lock = filelock.FileLock(self.path / ".lease")
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
-            raise RunBusy(self.path.name) from None
+            raise RunBusyError(self.path.name) from None
+        except (OSError, NotImplementedError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise StorageError(
+                f"{self.path / '.lease'} cannot be locked ({reason}); give a place on another"
+                " file system with --results"
+            ) from None
         try:
+            for stale in self.path.glob(".*.tmp-*"):
+                with contextlib.suppress(OSError):
+                    stale.unlink()
             yield
         finally:
             lock.release()
 
+    def held(self) -> bool:
+        """Whether a process, another one or this, is training the run at this moment."""
+        if not (self.path / ".lease").is_file():
+            return False
+        try:
+            with self.lease():
+                return False
+        except RunBusyError:
+            return True
+
 
 class Store:
-    """All runs of a results folder."""
+    """All runs of a results folder.
+
+    Args:
+        root: the folder; it need not exist yet.
+    """
 
     def __init__(self, root: str | Path = "results") -> None:
         self.root = Path(root)
+
+    def prepare(self) -> None:
+        """Make the folder and prove that it can be written.
+
+        Raises:
+            StorageError: it cannot.
+        """
+        runs = self.root / "runs"
+        try:
+            runs.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=runs) as file:
+                file.write(b"x")
+        except OSError as error:
+            raise StorageError(
+                f"results folder {self.root} cannot be written ({error.strerror or error}); give"
+                " another place with --results"
+            ) from None
 
     def folder(self, run: Run) -> RunFolder:
         """Where a run is, or will be."""

@@ -2,44 +2,93 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 from wcordbench import registry
 from wcordbench.errors import UserError
-from wcordbench.suite.schema import Suite
+from wcordbench.suite.schema import Suite, show
 
 
 def check_shapes(suite: Suite) -> list[str]:
     """Build every network of the suite without memory and see what it makes of the images.
 
+    Every method is built once as well, so that an option out of range shows now.
+
     Returns:
         One sentence for each method that is undefined for a pair ("N/A" in the table).
 
     Raises:
-        UserError: an architecture cannot take the images' size.
+        UserError: a network does not exist or cannot take the images' size, a method does not
+            take its options' values, or a plugin cannot be imported.
     """
     import torch  # only here: reading and expanding a suite must not need it
 
     from wcordbench import models
     from wcordbench.methods.base import Setup
-    from wcordbench.training.objective import undefined
+    from wcordbench.training.objective import Objective, undefined
 
     meta = registry.get("dataset", suite.dataset.name).meta
-    options = suite.dataset.options
-    size = suite.dataset.size or meta.get("size") or options.get("image_size", 32)
-    if meta.get("size") and size > meta["size"]:
-        raise UserError(
-            f"dataset {suite.dataset.name!r} has images of {meta['size']} pixels, dataset.size"
-            f" asks for {size}; choose at most {meta['size']}"
-        )
+    size = suite.dataset.size or meta.get("size") or _option(suite, "image_size", 32)
     classes = meta.get("classes", 100)
     channels = len(suite.dataset.mean)
     notes = []
-    for pair in suite.pairs:
-        student = models.feature_shapes(pair.student, classes, size, channels)
-        teacher = models.feature_shapes(pair.teacher.model, classes, size, channels)
+    built = set()
+    for i, pair in enumerate(suite.pairs):
+        student, teacher = (
+            _try(
+                suite,
+                functools.partial(models.feature_shapes, name, classes, size, channels),
+                f"{name} cannot take images of {size}×{size} pixels",
+                "pairs",
+                i,
+                key,
+            )
+            for key, name in (("student", pair.student), ("teacher", pair.teacher.model))
+        )
+        # One image a class: enough for what a method checks when it is built.
         setup = Setup(student, teacher, classes, torch.arange(classes))
-        for method in suite.methods:
-            terms = [t.model_dump() for t in method.terms()]
-            reason = undefined({"terms": terms}, setup)
+        for j, method in enumerate(suite.methods):
+            config = {"gamma": 1.0, "terms": [t.model_dump() for t in method.terms()]}
+            reason = _try(
+                suite,
+                functools.partial(undefined, config, setup),
+                f"{method.name} cannot be checked",
+                "methods",
+                j,
+            )
             if reason:
                 notes.append(f"{method.title} on {pair.name}: N/A ({reason})")
+            elif j not in built:
+                with torch.random.fork_rng(devices=[]):
+                    _try(
+                        suite,
+                        functools.partial(Objective, config, setup),
+                        f"{method.name} cannot be built",
+                        "methods",
+                        j,
+                    )
+                built.add(j)
     return notes
+
+
+def _option(suite: Suite, name: str, default: int) -> int:
+    value = suite.dataset.resolved_options().get(name, default)
+    if not isinstance(value, int) or value < 1:
+        raise suite.mistake(
+            f"must be a whole number above 0, not {show(value)}", "dataset", "options", name
+        )
+    return value
+
+
+def _try(suite: Suite, action: Callable[[], Any], what: str, *at: str | int) -> Any:
+    """The action's value; what goes wrong becomes a sentence about the key at a path."""
+    try:
+        return action()
+    except UserError as error:
+        raise suite.mistake(f": {error}", *at) from None
+    # A network or method of anyone's raises anything.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise suite.mistake(f": {what} ({reason})", *at) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import types
 import typing
@@ -14,39 +15,134 @@ from pydantic import BaseModel, ValidationError
 
 from wcordbench import registry
 from wcordbench.errors import UserError
-from wcordbench.suite.schema import MethodSpec, Suite
+from wcordbench.suite.schema import (
+    SCHEDULES,
+    MethodSpec,
+    Mistake,
+    Source,
+    Suite,
+    located,
+    one_line,
+    phrase,
+    show,
+)
+
+#: more than any suite needs, less than aliases of aliases can make of a few lines
+MOST_VALUES = 100_000
+LONGEST_TEXT = 4096
+LARGEST_FILE = 1_000_000
+DEEPEST = 50
+TOO_DEEP = f"it is nested more than {DEEPEST} deep"
+
+Location = tuple[str | int, ...]
+
+
+# --- YAML -----------------------------------------------------------------------
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key that stands twice is an error, and 5e-4 is a number."""
+    """Safe YAML: a key that stands twice is an error, 5e-4 is a number, a date is text."""
+
+    flow_level: int
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        """Refuse early what takes PyYAML a time quadratic in the depth."""
+        if self.flow_level >= DEEPEST:
+            raise yaml.YAMLError(TOO_DEEP)
+        super().fetch_flow_collection_start(token)
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        try:
-            repeated = key in seen
-        except TypeError:
-            raise yaml.constructor.ConstructorError(
-                None, None, "a key must be plain text", key_node.start_mark
-            ) from None
-        if repeated:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {key!r} stands twice", key_node.start_mark
-            )
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise _problem("a key must be plain text", key_node)
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise _problem(f"key {show(key)} stands twice", key_node)
         seen.add(key)
     loader.flatten_mapping(node)
     return dict(loader.construct_pairs(node, deep=True))
 
 
+def _refuse(loader: _Loader, node: yaml.Node) -> Any:  # noqa: ARG001
+    tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+    raise _problem(f"the tag {show(tag)} is not allowed; write the value itself", node)
+
+
+def _problem(problem: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def _implicit(loader: type[_Loader]) -> None:
+    # YAML 1.1 reads 5e-4 (no dot) and 1.5e3 (no sign) as text; every user means the number.
+    loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+        list("-+.0123456789"),
+    )
+    loader.yaml_implicit_resolvers = {
+        first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in loader.yaml_implicit_resolvers.items()
+    }
+
+
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-# YAML 1.1 reads 5e-4 (no dot) as text; every user of this file means the number.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+_Loader.add_constructor(None, _refuse)
+for _tag in ("binary", "timestamp", "omap", "pairs", "set"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _refuse)
+_implicit(_Loader)
+
+
+def _parse(text: str) -> Any:
+    """The value that a YAML document holds.
+
+    Raises:
+        yaml.YAMLError: it is not valid, or not something a suite may hold.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _count(node, {}) > MOST_VALUES:
+            raise _problem(
+                f"its aliases (*) expand to more than {MOST_VALUES:,} values; write less", node
+            )
+        return loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError(TOO_DEEP) from None
+    except (ValueError, LookupError) as error:  # !!int x, !!bool x
+        raise yaml.YAMLError(f"a value does not fit its tag ({error})") from None
+    finally:
+        loader.dispose()
+
+
+def _count(node: yaml.Node, counts: dict[int, int]) -> int:
+    """How many values a node stands for when its aliases are followed."""
+    known = counts.get(id(node))
+    if known == 0:
+        raise _problem("an alias (*) stands inside of what it names", node)
+    if known is None:
+        counts[id(node)] = 0
+        known = 1
+        if isinstance(node, yaml.SequenceNode):
+            known += sum(_count(n, counts) for n in node.value)
+        elif isinstance(node, yaml.MappingNode):
+            known += sum(_count(k, counts) + _count(v, counts) for k, v in node.value)
+        counts[id(node)] = known
+    return known
+
+
+def _why(error: yaml.YAMLError) -> str:
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1}: {problem}" if mark else str(problem)
+
+
+# --- from a file to a suite -----------------------------------------------------
 
 
 def load_suite(path: str | Path, overrides: Iterable[str] = ()) -> Suite:
@@ -62,118 +158,220 @@ def load_suite(path: str | Path, overrides: Iterable[str] = ()) -> Suite:
     path = Path(path)
     data = _read(path)
     if not isinstance(data, dict):
-        what = "is empty" if data is None else f"holds a {type(data).__name__}, not a mapping"
+        what = "is empty" if data is None else f"holds {_kind(data)}, not a mapping"
         raise UserError(f"{path} {what}; a suite has the keys {', '.join(Suite.model_fields)}")
-    for override in overrides:
-        _set(data, override)
-    plugins = data.get("plugins", [])
-    if isinstance(plugins, list):
-        for plugin in plugins:
-            if isinstance(plugin, str):
-                registry.add_plugin(path.parent / plugin)
+    source = Source(path)
+    problem: Mistake | None = None
     try:
-        return Suite.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"{path}: {_sentence(error, data)}") from None
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        data = _plain(data)
+    except Mistake as error:
+        problem = error
+    if problem is None:
+        for override in overrides:
+            source.overrides.append((override, _set(data, override)))
+        problem = _add_plugins(path, data)
+    if problem is None:
+        try:
+            suite = Suite.model_validate(data)
+        except ValidationError as error:
+            problem = _first(error, data)
+        else:
+            suite._source = source
+            return suite
+    if source.overrides and not source.related(problem.at) and not _valid(path):
+        source.overrides.clear()  # none is to blame
+    sentence = problem.message
+    if not sentence.startswith("unknown key"):
+        sentence = located(sentence, _written(problem.at, data))
+    raise UserError(one_line(f"{source.blame(problem.at)}: {sentence}"))
+
+
+def _valid(path: Path) -> bool:
+    """Whether a suite is valid without its overrides."""
+    try:
+        load_suite(path)
+    except UserError:
+        return False
+    return True
 
 
 def _read(path: Path) -> Any:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise UserError(f"suite {path} is larger than {LARGEST_FILE:,} bytes; give a suite")
+        text = content.decode("utf-8")
     except FileNotFoundError:
-        siblings = [str(p) for p in Path("suites").glob("*.yaml")]
-        hint = registry.nearest(str(path), siblings) if siblings else ""
-        raise UserError(f"suite {path} does not exist{hint}") from None
+        folders = dict.fromkeys((path.parent, Path("suites")))
+        known = [str(p) for folder in folders for p in sorted(folder.glob("*.y*ml"))]
+        raise UserError(
+            f"suite {path} does not exist{registry.nearest(str(path), known)}"
+        ) from None
     except IsADirectoryError:
         raise UserError(f"suite {path} is a folder; give a YAML file") from None
     except UnicodeDecodeError:
         raise UserError(f"suite {path} is not UTF-8 text; give a YAML file") from None
     except OSError as error:
         raise UserError(f"suite {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a NUL in the name
+        raise UserError(f"suite {str(path)!r} cannot be read: {error}") from None
     try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader: builds plain values only
+        return _parse(text)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{path}{where} is not valid YAML: {problem}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
+        raise UserError(one_line(f"{path} is not valid YAML: {_why(error)}")) from None
 
 
-def _set(data: dict[str, Any], override: str) -> None:
+def _kind(value: Any) -> str:
+    return {list: "a list", str: "text", bool: "true or false"}.get(type(value), "a number")
+
+
+def _plain(value: Any, at: Location = ()) -> Any:
+    """A copy in which nothing is shared, of values that JSON has as well.
+
+    Raises:
+        Mistake: a value or a key is of another kind.
+    """
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise Mistake(f"holds the key {show(key)}, which is not text; quote it", *at)
+            _plain(key, at)
+        return {key: _plain(item, (*at, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, (*at, i)) for i, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Mistake(f"must be a finite number, not {value}", *at)
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise Mistake(f"is too large a number, {show(value)}", *at)
+    if isinstance(value, str):
+        if len(value) > LONGEST_TEXT:
+            raise Mistake(f"is longer than {LONGEST_TEXT} characters", *at)
+        odd = next((c for c in value if not (c.isprintable() or c.isspace())), None)
+        if odd is not None:
+            raise Mistake(f"holds the character {odd!r}, which cannot be printed", *at)
+    return value
+
+
+def _set(data: dict[str, Any], override: str) -> Location:
+    """Apply an override; returns the path it changed."""
+
+    def wrong(reason: str) -> UserError:
+        return UserError(one_line(f"--set {override}: {reason}"))
+
     key, sign, text = override.partition("=")
-    if not sign or not key:
-        raise UserError(f"--set {override!r}: write key.path=value, as in train.epochs=2")
+    parts = key.strip().split(".")
+    if not sign or "" in parts:
+        raise wrong("write key.path=value, as in train.epochs=2")
     try:
-        value = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError):
-        raise UserError(f"--set {override!r}: {text!r} is not a YAML value") from None
+        value = _plain(_parse(text), tuple(parts))
+    except yaml.YAMLError as error:
+        raise wrong(f"{show(text)} is not valid YAML: {_why(error)}") from None
+    except Mistake as error:
+        raise wrong(located(error.message, error.at)) from None
     target: Any = data
-    *parents, last = key.split(".")
-    for part in parents:
-        if isinstance(target, list) and part.isdigit() and int(part) < len(target):
-            target = target[int(part)]
-        elif isinstance(target, dict) and isinstance(target.setdefault(part, {}), dict | list):
-            target = target[part]
+    for i, part in enumerate(parts):
+        last = i == len(parts) - 1
+        where = f"{'.'.join(parts[:i])!r}" if i else "the suite"
+        if isinstance(target, list):
+            if not (part.isascii() and part.isdigit() and int(part) < len(target)):
+                n = len(target)
+                items = "one item, numbered 0" if n == 1 else f"items 0 to {n - 1}"
+                raise wrong(f"{where} is a list with {items if n else 'no item'}; {part!r} is none")
+            index: Any = int(part)
+        elif isinstance(target, dict):
+            index = part
+            if not last:
+                target.setdefault(part, {})
         else:
-            raise UserError(f"--set {override!r}: the suite has no mapping at {part!r}")
-    if isinstance(target, list) and last.isdigit() and int(last) < len(target):
-        target[int(last)] = value
-    elif isinstance(target, dict):
-        target[last] = value
-    else:
-        raise UserError(f"--set {override!r}: the suite has no mapping at {key!r}")
+            raise wrong(f"{where} is {show(target)}, which has no keys")
+        if last:
+            target[index] = value
+        else:
+            target = target[index]
+    return tuple(parts)
 
 
-_PLAIN = {
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "string_type": "must be text",
-    "bool_type": "must be true or false",
-    "list_type": "must be a list",
-    "dict_type": "must be a mapping",
-    "model_type": "must be a mapping",
-    "model_attributes_type": "must be a mapping",
-    "missing": "is missing",
-    "too_short": "must not be empty",
-}
+def _add_plugins(path: Path, data: dict[str, Any]) -> Mistake | None:
+    """Register the suite's plugins; what the schema will refuse is left to it."""
+    plugins = data.get("plugins", [])
+    for i, plugin in enumerate(plugins if isinstance(plugins, list) else []):
+        if isinstance(plugin, str):
+            try:
+                registry.add_plugin(path.parent / plugin)
+            except UserError as error:
+                return Mistake(f": {error}", "plugins", i)
+    return None
 
 
-def _sentence(error: ValidationError, data: Any) -> str:
+# --- from pydantic's errors to one sentence -------------------------------------
+
+
+def _first(error: ValidationError, data: Any) -> Mistake:
+    """The mistake to report of several."""
     # An unknown key explains the missing one it was meant to be: name it first.
-    errors = sorted(error.errors(), key=lambda e: e["type"] == "missing")
-    first = errors[0]
-    loc = [p for p in first["loc"] if not (isinstance(p, str) and p in ("step", "one_cycle"))]
-    path = ".".join(str(p) for p in loc)
-    if first["type"] == "extra_forbidden":
-        valid = _fields_at(Suite, loc[:-1])
-        hint = registry.nearest(str(loc[-1]), valid) if valid else ""
-        return f"unknown key {path!r}{hint}"
-    if first["type"] in _PLAIN:
-        got = "" if first["type"] == "missing" else f", not {first['input']!r:.60}"
-        return f"key {path!r} {_PLAIN[first['type']]}{got}"
-    if first["type"] == "union_tag_not_found":
-        return f"key {path!r} needs a 'type': step or one_cycle"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"key {path!r}: {message}" if path else message
-    return f"key {path!r}: {message[0].lower()}{message[1:]}, not {first['input']!r:.60}"
+    order = {"extra_forbidden": 0, "missing": 2, "union_tag_not_found": 2}
+    first = min(error.errors(), key=lambda e: order.get(e["type"], 1))
+    at = _without_tags(first["loc"])
+    kind, context = first["type"], first.get("ctx", {})
+    if kind == "extra_forbidden":
+        hint = registry.nearest(str(at[-1]), _fields_at(at[:-1], data))
+        return Mistake(f"unknown key {'.'.join(str(p) for p in at)!r}{hint}", *at)
+    if kind == "union_tag_invalid":
+        at = (*at, "type")
+    if isinstance(context.get("error"), Mistake):
+        at = (*at, *context["error"].at)
+    text = phrase(dict(first))
+    if kind in ("model_type", "model_attributes_type") and _has_short_form(at):
+        text = text.replace("a mapping", "a name or a mapping")
+    return Mistake(text, *at)
 
 
-def _fields_at(model: Any, loc: list[Any]) -> list[str]:
+def _has_short_form(at: Location) -> bool:
+    return at == ("dataset",) or at[-1] == "teacher" or (len(at) == 2 and at[0] == "methods")
+
+
+def _without_tags(loc: Location) -> Location:
+    """A path in the file: without the names of the schedule's types, which pydantic adds."""
+    kept = [
+        part
+        for i, part in enumerate(loc)
+        if not (i and loc[i - 1] == "schedule" and part in SCHEDULES)
+    ]
+    return tuple(kept)
+
+
+def _written(at: Location, data: Any) -> Location:
+    """The part of a path that the file spells out: ``teacher: x`` is ``teacher: {model: x}``."""
+    for i, part in enumerate(at):
+        if not isinstance(data, dict | list):
+            return at[:i]
+        data = _item(data, part, {})
+    return at
+
+
+def _item(data: Any, part: str | int, default: Any) -> Any:
+    if isinstance(data, list) and isinstance(part, int):
+        return data[part]
+    return data.get(part, default) if isinstance(data, dict) else default
+
+
+def _fields_at(at: Location, data: Any) -> list[str]:
     """The keys that the schema allows at a path."""
-    for part in loc:
-        if isinstance(part, int):
-            continue
-        candidates = [m for m in _models(model) if part in m.model_fields]
-        if not candidates:
-            return []
-        model = candidates[0].model_fields[part].annotation
-    found = _models(model)
-    return list(dict.fromkeys(n for m in found if m is not MethodSpec for n in m.model_fields))
+    annotation: Any = Suite
+    for part in at:
+        data = _item(data, part, None)
+        if isinstance(part, str):
+            annotation = next(
+                m.model_fields[part].annotation
+                for m in _models(annotation)
+                if part in m.model_fields
+            )
+    models = _models(annotation)
+    if at and at[-1] == "schedule":  # only the type that the file names
+        kind = data.get("type") if isinstance(data, dict) else None
+        models = [m for m in models if m.model_fields["type"].default == kind]
+    return [n for m in models if m is not MethodSpec for n in m.model_fields]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

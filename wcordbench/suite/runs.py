@@ -9,11 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
 from wcordbench import registry
-from wcordbench.errors import UserError
-from wcordbench.suite.schema import MethodSpec, MethodTerm, Pair, Suite, Train
+from wcordbench.suite.schema import MethodSpec, MethodTerm, Pair, Suite, Train, merge
 
 
 @dataclass(frozen=True)
@@ -71,19 +68,6 @@ class Cell:
         return self.method is None
 
 
-def _merge(train: Train, *overrides: BaseModel | None) -> Train:
-    values = train.model_dump()
-    for override in overrides:
-        if override is not None:
-            values.update(override.model_dump(exclude_unset=True))
-    try:
-        return Train.model_validate(values)
-    except ValidationError as error:
-        raise UserError(
-            f"train override: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
-        ) from None
-
-
 def _config(
     suite: Suite,
     model: str,
@@ -95,12 +79,9 @@ def _config(
     teacher: dict[str, Any] | None,
 ) -> dict[str, Any]:
     dataset = suite.dataset.model_dump()
-    dataset["options"] = {
-        o.name: suite.dataset.options.get(o.name, o.default)
-        for o in registry.get("dataset", suite.dataset.name).options.values()
-    }
+    dataset["options"] = suite.dataset.resolved_options()
     protocol = train.model_dump()
-    if not any(registry.get("method", t.name).meta.get("two_stage") for t in terms):
+    if not any(registry.get("method", t.name).two_stage for t in terms):
         del protocol["first_stage"]  # changes nothing for a method without one
     return {
         "dataset": dataset,
@@ -117,21 +98,30 @@ def file_digest(path: str) -> str:
     """SHA-256 of a file.
 
     Raises:
-        UserError: the file cannot be read.
+        OSError: the file cannot be read.
     """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checkpoint(suite: Suite, number: int, path: str) -> str:
+    at = ("pairs", number, "teacher", "checkpoint")
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(
-            f"teacher checkpoint {path} cannot be read ({error.strerror}); correct its path"
+        return file_digest(path)
+    except FileNotFoundError:
+        raise suite.mistake(
+            f": {path} does not exist; correct the path or download the file", *at
         ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise suite.mistake(f": {path!r} cannot be read ({reason})", *at) from None
 
 
 def teacher_run(suite: Suite, pair: Pair) -> Run | None:
     """The run that trains a pair's teacher; None where a checkpoint is given."""
     if pair.teacher.checkpoint is not None:
         return None
-    train = _merge(suite.train, pair.teacher.train)
+    train = merge(suite.train, pair.teacher.train)
     return Run(
         _config(suite, pair.teacher.model, "student", 1.0, [], train, pair.teacher.seed, None)
     )
@@ -149,16 +139,16 @@ def expand(suite: Suite) -> list[Cell]:
         for pair in suite.pairs
         if (run := teachers[pair.name]) is not None
     ]
-    for pair in suite.pairs:
+    for number, pair in enumerate(suite.pairs):
         run = teachers[pair.name]
         source: dict[str, Any] = {"model": pair.teacher.model}
         if run is not None:
             source["run"] = run.id
         elif pair.teacher.checkpoint is not None:
-            source["checkpoint"] = file_digest(pair.teacher.checkpoint)
+            source["checkpoint"] = _checkpoint(suite, number, pair.teacher.checkpoint)
         for method in suite.methods:
             terms = method.terms()
-            train = _merge(suite.train, pair.train, method.train)
+            train = merge(suite.train, pair.train, method.train)
             for seed in suite.seeds:
                 config = _config(
                     suite,

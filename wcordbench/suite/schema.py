@@ -5,6 +5,11 @@ Every number of a protocol stands here once with its meaning; a suite file gives
 
 from __future__ import annotations
 
+import dataclasses
+import reprlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -12,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     create_model,
     field_validator,
@@ -19,15 +25,29 @@ from pydantic import (
 )
 
 from wcordbench import registry
+from wcordbench.errors import UserError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 
 
+class Mistake(ValueError):  # noqa: N818
+    """A wrong value: what is wrong with it, and where below the model that is validated.
+
+    Args:
+        message: what follows the key's path in a sentence.
+        at: the path.
+    """
+
+    def __init__(self, message: str, *at: str | int) -> None:
+        super().__init__(message)
+        self.message, self.at = message, at
+
+
 class Strict(BaseModel):
     """Unknown keys are errors, and so are values of another type ("5" is not 5)."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class StepSchedule(Strict):
@@ -41,7 +61,7 @@ class StepSchedule(Strict):
     @classmethod
     def _ascending(cls, value: list[int]) -> list[int]:
         if value != sorted(set(value)):
-            raise ValueError("milestones must ascend")
+            raise Mistake("must ascend, each milestone once")
         return value
 
 
@@ -52,18 +72,21 @@ class OneCycleSchedule(Strict):
     warmup: float = Field(0.25, ge=0, lt=1, description="fraction of all steps")
 
 
+SCHEDULES = ("step", "one_cycle")
+
+
 class Augment(Strict):
     """Random crop and flip of the training images."""
 
-    crop_padding: int = Field(4, ge=0, description="pixels of black added on each side")
-    flip: bool = Field(True, description="mirror horizontally with probability one half")
+    crop_padding: int = Field(default=4, ge=0, description="pixels of black added on each side")
+    flip: bool = Field(default=True, description="mirror horizontally with probability one half")
 
 
 class FirstStageProtocol(Strict):
     """The stage that AB, FSP and FT train before the ordinary protocol."""
 
     epochs: PositiveInt = 30
-    learning_rate: float = Field(0.05, gt=0)
+    learning_rate: float = Field(default=0.05, gt=0)
 
 
 class Train(Strict):
@@ -82,12 +105,21 @@ class Train(Strict):
 
     @model_validator(mode="after")
     def _milestones_inside(self) -> Train:
-        if isinstance(self.schedule, StepSchedule) and any(
-            m >= self.epochs for m in self.schedule.milestones
-        ):
-            raise ValueError(
-                f"schedule.milestones must lie before the last of {self.epochs} epochs"
-            )
+        if isinstance(self.schedule, StepSchedule):
+            for milestone in self.schedule.milestones:
+                if milestone >= self.epochs:
+                    raise Mistake(
+                        f"has {milestone}, but training ends after {self.epochs}"
+                        f" epoch{'s' * (self.epochs > 1)}; change it or train.epochs",
+                        "schedule",
+                        "milestones",
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Train:
+        if self.nesterov and not self.momentum:
+            raise Mistake("needs a momentum above 0", "nesterov")
         return self
 
 
@@ -95,9 +127,13 @@ def _partial(model: type[BaseModel]) -> type[BaseModel]:
     """The same fields, all optional: what an override may say."""
     fields: dict[str, Any] = {
         name: (
-            (field.annotation | None)
-            if not field.discriminator
-            else Annotated[field.annotation, Field(discriminator=field.discriminator)] | None,  # type: ignore[operator]
+            Annotated[
+                (
+                    field.annotation,
+                    *field.metadata,
+                    Field(discriminator=field.discriminator, description=field.description),
+                )
+            ],
             None,
         )
         for name, field in model.model_fields.items()
@@ -108,18 +144,50 @@ def _partial(model: type[BaseModel]) -> type[BaseModel]:
 TrainOverride: Any = _partial(Train)
 
 
+def merge(train: Train, *overrides: BaseModel | None) -> Train:
+    """A protocol with overrides applied in turn.
+
+    A schedule is replaced as a whole; of ``augment`` and ``first_stage`` only the keys that
+    an override names are.
+
+    Raises:
+        ValidationError: the outcome is no valid protocol.
+    """
+    if not any(overrides):
+        return train
+    values = train.model_dump()
+    for override in overrides:
+        if override is not None:
+            for key, value in override.model_dump(exclude_unset=True).items():
+                partial = isinstance(value, dict) and key != "schedule"
+                values[key] = {**values[key], **value} if partial else value
+    return Train.model_validate(values)
+
+
 def _named(key: str) -> BeforeValidator:
     """Lets ``resnet20`` stand for ``{model: resnet20}``."""
     return BeforeValidator(lambda v: {key: v} if isinstance(v, str) else v)
 
 
-def _model_name(name: str) -> str:
-    if not name.startswith("timm:"):
-        registry.get("model", name)
-    return name
+def registered(kind: registry.Kind, name: str) -> registry.Entry:
+    """As :func:`wcordbench.registry.get`, for use in validators.
+
+    Raises:
+        Mistake: no such name.
+    """
+    try:
+        return registry.get(kind, name)
+    except UserError as error:
+        raise Mistake(f": {error}") from None
 
 
-ModelName = Annotated[str, BeforeValidator(lambda v: _model_name(v) if isinstance(v, str) else v)]
+def _model_name(value: Any) -> Any:
+    if isinstance(value, str) and not value.startswith("timm:"):
+        registered("model", value)
+    return value  # timm's own are looked up where networks are built: timm imports torch
+
+
+ModelName = Annotated[str, BeforeValidator(_model_name)]
 
 
 class Teacher(Strict):
@@ -152,38 +220,58 @@ class Dataset(Strict):
     size: PositiveInt | None = Field(
         None, description="pixels; images are averaged down to it once, when loaded"
     )
-    mean: list[float] = Field(description="per channel, of values in [0, 1]")
-    std: list[Annotated[float, Field(gt=0)]] = Field(description="per channel")
+    mean: list[Fraction] = Field(min_length=1, description="per channel, of values in [0, 1]")
+    std: list[Annotated[float, Field(gt=0, le=1)]] = Field(description="per channel")
 
     @model_validator(mode="after")
     def _known(self) -> Dataset:
-        entry = registry.get("dataset", self.name)
-        _options(entry, self.options)
-        channels = entry.meta.get("channels")
+        try:
+            meta = registered("dataset", self.name).meta
+        except Mistake as error:
+            raise Mistake(error.message, "name") from None
+        try:
+            self.resolved_options()
+        except Mistake as error:
+            raise Mistake(error.message, "options", *error.at) from None
+        if self.size is not None and self.size > meta.get("size", self.size):
+            raise Mistake(
+                f"is {self.size}, but {self.name} has images of {meta['size']} pixels;"
+                f" choose at most {meta['size']}",
+                "size",
+            )
+        channels = meta.get("channels", len(self.mean))
         for key in ("mean", "std"):
             n = len(getattr(self, key))
-            if channels is not None and n != channels:
-                raise ValueError(f"{key} has {n} values, {self.name} has {channels} channels")
-        if len(self.mean) != len(self.std):
-            raise ValueError("mean and std must have one value a channel")
+            if n != channels:
+                reason = (
+                    f"{self.name} has {channels} channel{'s' * (channels != 1)}"
+                    if "channels" in meta
+                    else f"mean has {channels}"
+                )
+                raise Mistake(f"has {n} value{'s' * (n != 1)}, but {reason}; give one each", key)
         return self
+
+    def resolved_options(self) -> dict[str, Any]:
+        """Every option of the dataset, the defaults included.
+
+        Raises:
+            Mistake: an option is unknown, missing or of the wrong type.
+        """
+        return _options(registered("dataset", self.name), self.options)
 
 
 def _options(entry: registry.Entry, given: dict[str, Any]) -> dict[str, Any]:
     """Validate options against the definition's signature and fill in the defaults."""
-    model = create_model(f"{entry.name} options", __base__=Strict, **registry.option_model(entry))  # type: ignore[call-overload]
     for key in given:
         if key not in entry.options:
-            raise ValueError(
-                f"{entry.kind} {entry.name!r} has no option {key!r}"
-                f"{registry.nearest(key, entry.options) if entry.options else ''}"
-            )
+            hint = registry.nearest(key, entry.options) or "; it has none"
+            raise Mistake(f": {entry.kind} {entry.name!r} has no such option{hint}", key)
+    model = create_model(f"{entry.name} options", __base__=Strict, **registry.option_model(entry))  # type: ignore[call-overload]
     try:
         return dict(model.model_validate(given).model_dump())
     except ValidationError as error:
         first = error.errors()[0]
-        path = ".".join(str(p) for p in first["loc"])
-        raise ValueError(f"{path}: {first['msg'].lower()}") from None
+        raise Mistake(phrase(dict(first)), *first["loc"]) from None
 
 
 class MethodTerm(Strict):
@@ -201,7 +289,7 @@ class MethodSpec(BaseModel):
     goes to the first method that has it.
     """
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
 
     name: str
     label: str | None = Field(None, description="the row's name in tables")
@@ -212,15 +300,32 @@ class MethodSpec(BaseModel):
 
     @model_validator(mode="after")
     def _known(self) -> MethodSpec:
-        self.terms()
+        terms = self.terms()
+        if self.title == "Teacher":
+            raise Mistake("is 'Teacher', the row of the teachers; choose another", "label")
+        if self.alpha is not None and "+" not in self.name:
+            raise Mistake(
+                f"weighs a term added by '+', and {self.name!r} adds none; did you mean 'beta'?",
+                "alpha",
+            )
+        if not terms and not self.cross_entropy():
+            raise Mistake(f": every weight of {self.name!r} is 0, there is nothing to learn")
         return self
 
     def entries(self) -> list[registry.Entry]:
         """The registered methods that the name adds up."""
         parts = self.name.split("+")
-        if len(set(parts)) != len(parts):
-            raise ValueError(f"method {self.name!r} names a term twice")
-        return [registry.get("method", part) for part in parts]
+        if "" in parts:
+            raise Mistake(
+                f": {self.name!r} lacks a method beside its '+'; write one, as in crd+kd", "name"
+            )
+        twice = next((p for p in parts if parts.count(p) > 1), None)
+        if twice is not None:
+            raise Mistake(f": {self.name!r} adds {twice!r} to itself; name it once", "name")
+        try:
+            return [registered("method", part) for part in parts]
+        except Mistake as error:
+            raise Mistake(error.message, "name") from None
 
     def terms(self) -> list[MethodTerm]:
         """The weighted terms; a method whose weight is 0 (the plain student) gives none."""
@@ -232,10 +337,9 @@ class MethodSpec(BaseModel):
                     options[key] = value
                     break
             else:
-                valid = [*MethodSpec.model_fields, *(o for e in entries for o in e.options)]
-                raise ValueError(
-                    f"method {self.name!r} has no option {key!r}{registry.nearest(key, valid)}"
-                )
+                valid = [*(o for e in entries for o in e.options), *MethodSpec.model_fields]
+                hint = registry.nearest(key, valid)
+                raise Mistake(f": method {self.name!r} has no such option{hint}", key)
         terms = []
         for i, (entry, options) in enumerate(zip(entries, given, strict=True)):
             own = self.beta if self.beta is not None else entry.meta.get("beta", 1.0)
@@ -247,7 +351,8 @@ class MethodSpec(BaseModel):
                     options=_options(entry, options),
                 )
             )
-        return [t for t in terms if t.weight or get_entry_state(t.name)]
+        # At weight 0 a method still matters if it has a first stage.
+        return [t for t, e in zip(terms, entries, strict=True) if t.weight or e.two_stage]
 
     def cross_entropy(self) -> float:
         """γ: given, or the first method's own when it stands alone, else 1."""
@@ -262,15 +367,37 @@ class MethodSpec(BaseModel):
         return self.label or "+".join(e.meta.get("title", e.name) for e in self.entries())
 
 
-def get_entry_state(name: str) -> bool:
-    """Whether a method matters even at weight 0 (it has a first stage)."""
-    return bool(registry.get("method", name).meta.get("two_stage", False))
+@dataclass(frozen=True)
+class Source:
+    """Where a suite's values come from.
+
+    Attributes:
+        file: the YAML file.
+        overrides: the text and the path of each ``--set``.
+    """
+
+    file: Path
+    overrides: list[tuple[str, tuple[str | int, ...]]] = dataclasses.field(default_factory=list)
+
+    def related(self, at: Iterable[str | int]) -> list[str]:
+        """The overrides at, above or below a path."""
+        parts = [str(p) for p in at]
+        return [
+            text
+            for text, path in self.overrides
+            if all(str(a) == b for a, b in zip(path, parts, strict=False)) and parts
+        ]
+
+    def blame(self, at: Iterable[str | int]) -> str:
+        """The file, and what of ``--set`` can be to blame for a mistake at a path."""
+        blamed = self.related(at) or [text for text, _ in self.overrides]
+        return " ".join([str(self.file), *(f"with --set {text}" for text in blamed)])
 
 
 class Suite(Strict):
     """One table: pairs by methods by seeds, under one protocol."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
     title: str = ""
     published: str | None = Field(
         None,
@@ -283,18 +410,114 @@ class Suite(Strict):
     pairs: list[Pair] = Field(min_length=1)
     methods: list[Annotated[MethodSpec, _named("name")]] = Field(min_length=1)
 
+    _source: Source | None = PrivateAttr(None)
+
+    def mistake(self, message: str, *at: str | int) -> UserError:
+        """The error to raise for a mistake that shows only when the suite is used."""
+        where = self._source.blame(at) + ": " if self._source else ""
+        return UserError(one_line(f"{where}{located(message, at)}"))
+
     @model_validator(mode="after")
     def _distinct(self) -> Suite:
-        for what, names in (
-            ("seeds", [str(s) for s in self.seeds]),
-            ("pairs", [p.name for p in self.pairs]),
-            ("methods", [m.title for m in self.methods]),
+        for what, names, of, remedy in (
+            ("seeds", [str(s) for s in self.seeds], "", "remove one"),
+            ("pairs", [p.name for p in self.pairs], "", "remove one"),
+            ("methods", [m.title for m in self.methods], "'s row", "give one a label"),
         ):
-            twice = sorted({n for n in names if names.count(n) > 1})
-            if twice:
-                remedy = "; give one of them a label" if what == "methods" else ""
-                raise ValueError(f"{what} lists {twice[0]!r} twice{remedy}")
+            for i, name in enumerate(names):
+                if name in names[:i]:
+                    first = names.index(name)
+                    shown = name if what == "seeds" else repr(name)
+                    raise Mistake(f": {shown} is {what}.{first}{of} already; {remedy}", what, i)
         return self
 
+    @model_validator(mode="after")
+    def _overrides_fit(self) -> Suite:
+        for i, pair in enumerate(self.pairs):
+            self._merged(("pairs", i, "teacher", "train"), pair.teacher.train)
+            self._merged(("pairs", i, "train"), pair.train)
+            for j, method in enumerate(self.methods):
+                self._merged(("methods", j, "train"), pair.train, method.train)
+        return self
 
-__all__ = ["Dataset", "MethodSpec", "MethodTerm", "Pair", "Suite", "Teacher", "Train"]
+    def _merged(self, at: tuple[str | int, ...], *overrides: BaseModel | None) -> None:
+        try:
+            merge(self.train, *overrides)
+        except ValidationError as error:
+            first = error.errors()[0]
+            mistake = first.get("ctx", {}).get("error")
+            below = mistake.at if isinstance(mistake, Mistake) else first["loc"]
+            raise Mistake(phrase(dict(first)), *at, *below) from None
+
+
+# --- saying what is wrong -------------------------------------------------------
+
+LONGEST = 600
+_PHRASES = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "finite_number": "must be a finite number",
+    "string_pattern_mismatch": "must be made of letters, digits, '_' and '-'",
+}
+
+
+def phrase(error: dict[str, Any]) -> str:
+    """What pydantic's error says, as what follows the key's path in a sentence."""
+    kind, context = error["type"], error.get("ctx", {})
+    if isinstance(context.get("error"), Mistake):
+        return str(context["error"].message)
+    if kind == "missing":
+        return "is missing"
+    if kind == "too_short":
+        return "must not be empty"
+    if kind == "union_tag_not_found":
+        return f"needs a type; valid: {', '.join(SCHEDULES)}"
+    if kind == "union_tag_invalid":
+        tag = context.get("tag", "")
+        return f": unknown type {show(tag)}{registry.nearest(tag, SCHEDULES)}"
+    text = _PHRASES.get(kind) or error["msg"].replace("Input should be", "must be")
+    hint = ""
+    if kind == "literal_error" and isinstance(error["input"], str):
+        names = [n.strip(" '") for n in context["expected"].replace(" or ", ", ").split(",")]
+        hint = registry.nearest(error["input"], names)
+        hint = hint if "did you mean" in hint else ""
+    return f"{text[0].lower()}{text[1:]}, not {show(error['input'])}{hint}"
+
+
+def show(value: Any) -> str:
+    """A value as a sentence quotes it: YAML's words, and never long."""
+    words = {None: "nothing", True: "true", False: "false"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    if isinstance(value, list | dict) and not value:
+        return "an empty list" if isinstance(value, list) else "an empty mapping"
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 60
+    short.maxlevel, short.maxlist, short.maxdict = 2, 4, 3
+    return short.repr(value)
+
+
+def one_line(sentence: str) -> str:
+    """A sentence that stays one on a terminal, whatever names and values it quotes."""
+    sentence = "".join(c if c.isprintable() else " " for c in sentence)
+    return sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST - 3]}..."
+
+
+def located(message: str, at: Iterable[str | int]) -> str:
+    """A sentence about the key at a path."""
+    key = ".".join(str(p) for p in at)
+    if not key:
+        return message.removeprefix(": ")
+    return f"key {key!r}{'' if message.startswith(':') else ' '}{message}"
+
+
+__all__ = [
+    "Dataset", "MethodSpec", "MethodTerm", "Mistake", "Pair", "Source", "Strict", "Suite",
+    "Teacher", "Train", "merge",
+]  # fmt: skip

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wcordbench import models
 from wcordbench.data import base as data
@@ -19,16 +21,12 @@ from wcordbench.data.batches import TestBatches, dataset_batches
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Features, Setup
 from wcordbench.results.provenance import environment
-from wcordbench.results.store import RunBusy, RunFolder, Store, file_sha256
+from wcordbench.results.store import RunBusyError, RunFolder, StorageError, Store, file_sha256
 from wcordbench.suite.runs import Run
-from wcordbench.training.learner import Diverged, Learner
+from wcordbench.training.learner import DivergedError, Learner, StoppedError, seeded
 from wcordbench.training.objective import undefined
 
 Report = Callable[[dict[str, Any]], None]
-
-
-class Stopped(Exception):
-    """A stop was asked for; every run's checkpoint has been written."""
 
 
 @dataclass
@@ -41,7 +39,8 @@ class Cohort:
         data_root: the folder that holds datasets.
         device: where to train.
         report: called with one dictionary an event, from the training process.
-        should_stop: asked after every step; when true all runs are checkpointed.
+        should_stop: asked after every step of a run and between batches of an evaluation;
+            when true all runs are checkpointed.
         checkpoint_minutes: how often to write checkpoints within an epoch.
     """
 
@@ -49,7 +48,7 @@ class Cohort:
     store: Store
     data_root: Path
     device: torch.device
-    report: Report = lambda event: None
+    report: Report = lambda event: None  # noqa: ARG005
     should_stop: Callable[[], bool] = lambda: False
     checkpoint_minutes: float = 10.0
     learners: list[Learner] = field(default_factory=list, init=False)
@@ -58,35 +57,31 @@ class Cohort:
         """Train every run that is not done and not held by another process.
 
         Raises:
-            Stopped: ``should_stop`` said so.
-            UserError: the data or the teacher cannot be read.
+            StoppedError: ``should_stop`` said so; every run's checkpoint has been written.
+            UserError: the data or the teacher cannot be read, or the results not written.
         """
-        leases = []
-        try:
+        with contextlib.ExitStack() as leases:
             todo = []
             for run in self.runs:
                 folder = self.store.folder(run)
-                if folder.state in ("done", "undefined", "failed"):
+                if folder.state not in ("missing", "begun"):
                     continue
-                folder.begin(run)
-                lease = folder.lease()
                 try:
-                    lease.__enter__()
-                except RunBusy:
+                    leases.enter_context(folder.lease())
+                except RunBusyError:
                     self.report({"kind": "busy", "run": run.name})
                     continue
-                leases.append(lease)
-                if folder.state == "begun":  # not finished while we waited
+                if folder.state in ("missing", "begun"):  # not finished before the lease was ours
+                    folder.begin(run)
                     todo.append((run, folder))
             if todo:
                 self._train(todo)
-        finally:
-            for lease in leases:
-                lease.__exit__(None, None, None)
 
     def _train(self, todo: list[tuple[Run, RunFolder]]) -> None:
         config = todo[0][0].config
-        self.dataset = data.load(config["dataset"], self.data_root)
+        with data.listening(lambda line: self.report({"kind": "note", "line": line})):
+            self.dataset = data.load(config["dataset"], self.data_root)
+        self.fingerprint = self.dataset.fingerprint()
         self.batches = dataset_batches(config, self.dataset.train, self.device)
         self.test = TestBatches(
             self.dataset.test, config["dataset"]["mean"], config["dataset"]["std"], self.device
@@ -95,65 +90,87 @@ class Cohort:
         self.environment = environment(self.device)  # now: the tree may change while we train
         teacher = self._teacher([run for run, _ in todo])
         for run, folder in todo:
-            self._guard(run, folder, lambda run=run, folder=folder: self._add(run, folder))
-        checkpointed = time.monotonic()
+            self._guard(run, folder, partial(self._add, run, folder))
+        self.report({"kind": "loaded"})
         self.pace = Pace()
-        while active := [x for x in self.learners if not x.finished]:
-            epoch, step = min((x.epoch, x.step) for x in active)
-            for learner in active:
-                learner.start_epoch()
-            for images, batch in self.batches.epoch(epoch, step):
-                members = [x for x in active if (x.epoch, x.step) == (epoch, step)]
-                features = None
-                if teacher is not None and any(x.needs_teacher for x in members):
-                    with torch.no_grad():
-                        features = self._see(teacher, images, members[0])
-                for learner in members:
-                    if not self._guard(
-                        learner.run,
-                        learner.folder,
-                        lambda learner=learner: learner.train_step(images, features, batch),
-                    ):
-                        active.remove(learner)
-                step += 1
-                self.pace.count(len(batch.labels) * len(members))
-                self._report_step(members, epoch, step)
-                if self.should_stop():
-                    self._save(active)
-                    raise Stopped
-                if time.monotonic() - checkpointed > 60 * self.checkpoint_minutes:
-                    self._save(active)
-                    checkpointed = time.monotonic()
-                if not active:
-                    break
-            ended = [x for x in active if (x.epoch, x.step) == (epoch, len(self.batches))]
-            for learner in ended:
-                self._guard(
-                    learner.run, learner.folder, lambda learner=learner: self._end_epoch(learner)
-                )
-            checkpointed = time.monotonic()
+        self.saved, self.save_seconds = time.monotonic(), 0.0
+        try:
+            while active := [x for x in self.learners if not x.finished]:
+                self._epoch(teacher, active)
+        except StoppedError:
+            self._save([x for x in self.learners if not x.finished])
+            raise
 
-    def _see(self, teacher: nn.Module, images: torch.Tensor, member: Learner) -> Features:
+    def _epoch(self, teacher: nn.Module | None, active: list[Learner]) -> None:
+        """Train the runs that are furthest behind to the end of their epoch.
+
+        Runs that are ahead, because they resumed from later checkpoints or have no first
+        stage, wait until the others have come to where they are, and join.
+        """
+        epoch, step = min((x.epoch, x.step) for x in active)
+        for learner in active:
+            learner.start_epoch()
+        for images, batch in self.batches.epoch(epoch, step):
+            members = [x for x in active if (x.epoch, x.step) == (epoch, step)]
+            features = None
+            if teacher is not None and any(x.needs_teacher for x in members):
+                features = self._see(teacher, images, members[0])
+            for learner in members:
+                train = partial(learner.train_step, images, features, batch)
+                if not self._guard(learner.run, learner.folder, train):
+                    active.remove(learner)
+                # Between runs: a step of many large ones takes long. Those that have not
+                # taken it are one step behind in their checkpoints, and catch up.
+                if self.should_stop():
+                    raise StoppedError
+            step += 1
+            self.pace.count(len(batch.labels) * len(members))
+            self._report_step(members, epoch, step)
+            if time.monotonic() - self.saved > 60 * self.checkpoint_minutes:
+                self._save(active)
+            if not active:
+                return
+        ended = [x for x in active if (x.epoch, x.step) == (epoch, len(self.batches))]
+        for learner in ended:
+            self._guard(learner.run, learner.folder, partial(self._end_epoch, learner))
+        # Where epochs are short and memory banks large, checkpoints would take longer than
+        # training: they may take about a tenth of the time.
+        if time.monotonic() - self.saved > 10 * self.save_seconds:
+            self._save([x for x in active if x in self.learners and not x.finished])
+
+    @torch.no_grad()
+    def _see(self, teacher: nn.Module, images: Tensor, member: Learner) -> Features:
+        """The teacher's features, in the precision that the cohort shares."""
         bf16 = member.protocol["precision"] == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             features: Features = teacher(images)
         return features
 
-    def _guard(self, run: Run, folder: RunFolder, action: Callable[[], None]) -> bool:
+    def _guard(self, run: Run, folder: RunFolder, action: Callable[[], object]) -> bool:
         """Do something for one run; if that fails, the run leaves and the others go on."""
+        trace = ""
         try:
             action()
-        except UserError:
-            raise  # the disk or the data: no run can go on
-        except Diverged as error:
+            return True
+        except (StorageError, StoppedError):
+            raise  # these concern all runs
+        except UserError as error:  # the network or the method cannot be what the suite asks
+            kind, reason = "error", str(error)
+        except DivergedError as error:
             kind, reason = "diverged", str(error)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            kind, reason = "memory", f"out of memory: {str(error).splitlines()[0]}"
+            kind, reason, trace = (
+                "memory",
+                _sentence("out of memory", error),
+                traceback.format_exc(),
+            )
         except Exception as error:
-            kind, reason = "error", f"{type(error).__name__}: {str(error).splitlines()[0:1]}"
-        else:
-            return True
-        folder.fail(kind, reason, traceback.format_exc())
+            kind, reason, trace = (
+                "error",
+                _sentence(type(error).__name__, error),
+                traceback.format_exc(),
+            )
+        folder.fail(kind, reason, trace)
         self.learners = [x for x in self.learners if x.run != run]
         self.report({"kind": "failed", "run": run.name, "reason": reason})
         return False
@@ -165,33 +182,38 @@ class Cohort:
             return None
         run = taught[0]
         pixels = self.dataset.train.pixels
-        model = models.create(
-            run.config["teacher"]["model"],
-            len(self.dataset.classes),
-            pixels.shape[1],
-            pixels.shape[3],
-        )
+        with seeded(0):  # the weights are read below: only the global generator must not move
+            model = models.create(
+                run.config["teacher"]["model"],
+                len(self.dataset.classes),
+                pixels.shape[1],
+                pixels.shape[3],
+            )
         if run.teacher is not None:
             folder = self.store.folder(run.teacher)
-            path = folder.path / "student.pt"
-            expected = folder.result()["weights_sha256"]
+            path, expected = folder.path / "student.pt", folder.result().get("weights_sha256")
+            remedy = f"delete {folder.path} to train the teacher again"
             if not path.is_file():
-                raise UserError(
-                    f"{path}, the teacher's weights, is missing; delete {folder.path} to train"
-                    " the teacher again"
-                )
-            if file_sha256(path) != expected:
-                raise UserError(
-                    f"{path} is not the file that its result records (its SHA-256 differs);"
-                    f" delete {folder.path} to train the teacher again"
-                )
+                raise UserError(f"{path}, the teacher's weights, is missing; {remedy}")
+        elif run.checkpoint is not None:
+            path, expected = Path(run.checkpoint), run.config["teacher"]["checkpoint"]
+            remedy = "run again if the new file is meant"
         else:
-            assert run.checkpoint is not None
-            path = Path(run.checkpoint)
+            raise ValueError(f"{run.name} has a teacher that is neither a run nor a checkpoint")
+        try:
+            self.teacher_sha256 = file_sha256(path)
+        except OSError as error:
+            raise UserError(
+                f"{path}, the teacher's weights, cannot be read ({error.strerror}); {remedy}"
+            ) from None
+        if self.teacher_sha256 != expected:
+            raise UserError(
+                f"{path}, the teacher's weights, is not the file that it was (its SHA-256"
+                f" differs); {remedy}"
+            )
         models.load_checkpoint(model, path)
-        self.teacher_sha256 = file_sha256(path)
         model.requires_grad_(False)
-        return model.eval().to(self.device, memory_format=torch.channels_last)
+        return model.eval().to(self.device).to(memory_format=torch.channels_last)
 
     def _add(self, run: Run, folder: RunFolder) -> None:
         pixels = self.dataset.train.pixels
@@ -213,10 +235,16 @@ class Cohort:
             run, folder, setup, size, channels, classes, len(self.batches), self.device
         )
         if learner.resume():
-            self.report({"kind": "resumed", "run": run.name, "epoch": learner.epoch})
+            self.report(
+                {
+                    "kind": "resumed",
+                    "run": run.name,
+                    "epoch": learner.epoch,
+                    "step": learner.step,
+                    "steps": len(self.batches),
+                }
+            )
         self.learners.append(learner)
-        if learner.finished:  # stopped between the last checkpoint and the result
-            self._finish(learner)
 
     def _report_step(self, members: list[Learner], epoch: int, step: int) -> None:
         if self.pace.due() and members:
@@ -234,29 +262,35 @@ class Cohort:
             )
 
     def _end_epoch(self, learner: Learner) -> None:
-        record = learner.end_epoch(self.test)
+        record = learner.end_epoch(self.test, self.should_stop)
         self.report(
             {
                 "kind": "epoch",
                 "run": learner.run.name,
                 "epochs": learner.protocol["epochs"],
+                "first_epochs": learner.first_epochs,
                 **record,
             }
         )
         if learner.finished:
             self._finish(learner)
         else:
-            learner.save()
+            learner.folder.write_metrics(learner.metrics)
 
     def _save(self, learners: list[Learner]) -> None:
+        before = time.monotonic()
         for learner in learners:
-            if not learner.finished:
-                learner.save()
+            learner.save()
+        self.saved = time.monotonic()
+        self.save_seconds = self.saved - before
 
     def _finish(self, learner: Learner) -> None:
         metrics = learner.metrics
+        state = learner.student.state_dict()
+        for key in state:  # readable on a machine without this device
+            state[key] = state[key].cpu()
         weights = io.BytesIO()
-        torch.save({"model": learner.student.state_dict()}, weights)
+        torch.save({"model": state}, weights)
         folder = learner.folder
         folder.write_bytes("student.pt", weights.getvalue())
         folder.write_metrics(metrics)
@@ -273,7 +307,7 @@ class Cohort:
                 "weights_sha256": file_sha256(folder.path / "student.pt"),
                 "metrics_sha256": file_sha256(folder.path / "metrics.json"),
                 "teacher_sha256": self.teacher_sha256 if learner.needs_teacher else None,
-                "dataset_fingerprint": self.dataset.fingerprint(),
+                "dataset_fingerprint": self.fingerprint,
                 "seconds": round(sum(m["seconds"] for m in metrics), 3),
                 "cohort": len(self.runs),
                 "environment": self.environment,
@@ -284,8 +318,18 @@ class Cohort:
         self.report({"kind": "done", "run": learner.run.name, "top1": tests[-1]["test_top1"]})
 
 
+def _sentence(what: str, error: BaseException) -> str:
+    """``what`` and the first line of an error's message, if it has one."""
+    lines = str(error).strip().splitlines()
+    return f"{what}: {lines[0]}" if lines else what
+
+
 class Pace:
-    """Images per second, and when the next progress report is due."""
+    """Images per second, and when the next progress report is due.
+
+    Args:
+        every: seconds between reports.
+    """
 
     def __init__(self, every: float = 0.5) -> None:
         self.every = every
@@ -293,12 +337,15 @@ class Pace:
         self.reported = self.since
 
     def count(self, images: int) -> None:
+        """Add images that a run has trained on."""
         self.images += images
 
     def due(self) -> bool:
+        """Whether the last report was long enough ago."""
         return time.monotonic() - self.reported >= self.every
 
     def rate(self) -> float:
+        """Images a second over the last half minute or so, summed over runs."""
         now = time.monotonic()
         rate = self.images / max(now - self.since, 1e-9)
         self.reported = now

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wcordbench import models
+from wcordbench.errors import UserError
 from wcordbench.methods.base import Batch, Features, Setup
 from wcordbench.results.store import RunFolder
 from wcordbench.seeds import derive
@@ -19,8 +22,12 @@ from wcordbench.training.objective import Objective
 from wcordbench.training.schedule import learning_rate
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The loss is no longer finite."""
+
+
+class StoppedError(Exception):
+    """A stop was asked for; of a cohort, every run's checkpoint has been written."""
 
 
 class Learner:
@@ -34,9 +41,13 @@ class Learner:
         run: what to train.
         folder: where its files go.
         setup: what its method is built for (None without a teacher).
-        image_size, channels, num_classes: of the dataset.
+        image_size: side of the images, in pixels.
+        channels, num_classes: of the dataset.
         steps_per_epoch: batches in an epoch.
         device: where it trains.
+
+    Raises:
+        UserError: the network or the method cannot be built for this dataset and pair.
     """
 
     def __init__(
@@ -60,9 +71,14 @@ class Learner:
         with seeded(derive(config["seed"], "method")):
             objective = Objective(config["method"], setup)
         objective.manual_seed(derive(config["seed"], "draws"))
-        self.student = student.to(device, memory_format=torch.channels_last)
+        self.student = student.to(device).to(memory_format=torch.channels_last)
         self.objective = objective.to(device)
         self.first = [m.first_stage for m in objective.methods if m.first_stage]
+        if self.first and "first_stage" not in self.protocol:
+            raise UserError(
+                f"method {config['method']['name']!r} has a first stage that its registration"
+                " does not declare; add two_stage=True to its decorator"
+            )
         self.first_epochs: int = self.protocol["first_stage"]["epochs"] if self.first else 0
         self.epoch, self.step = -self.first_epochs, 0
         self.metrics: list[dict[str, Any]] = []
@@ -74,10 +90,12 @@ class Learner:
 
     @property
     def in_first_stage(self) -> bool:
+        """Whether the next step belongs to the stage before the ordinary protocol."""
         return self.epoch < 0
 
     @property
     def finished(self) -> bool:
+        """Whether every epoch has been trained and evaluated."""
         return self.epoch >= int(self.protocol["epochs"])
 
     def rate(self) -> float:
@@ -93,7 +111,8 @@ class Learner:
         trains = {part for stage in self.first for part in stage.trains}
         chosen: list[nn.Parameter] = []
         if "student_body" in trains:
-            classifier = {id(p) for p in self.student.get_classifier().parameters()}  # type: ignore[operator]
+            student: Any = self.student  # every model has a get_classifier, nn.Module does not
+            classifier = {id(p) for p in student.get_classifier().parameters()}
             chosen += [p for p in self.student.parameters() if id(p) not in classifier]
         if "method" in trains:
             chosen += self.objective.parameters()
@@ -117,7 +136,13 @@ class Learner:
             self.student.eval()
 
     def train_step(self, images: Tensor, teacher: Features | None, batch: Batch) -> None:
-        """One step of gradient descent; nothing in it waits for the device."""
+        """One step of gradient descent; nothing in it waits for the device.
+
+        Args:
+            images: ``(B, C, H, W)``, normalised.
+            teacher: the teacher's features of them; None without a teacher.
+            batch: their labels and indices.
+        """
         rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -138,15 +163,24 @@ class Learner:
         self.seen += len(batch.labels)
         self.step += 1
 
-    def end_epoch(self, test: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    def end_epoch(
+        self,
+        test: Iterable[tuple[Tensor, Tensor]],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> dict[str, Any]:
         """Close an epoch: check the loss, evaluate, move on, keep the record.
 
+        Args:
+            test: batches of images ``(B, C, H, W)`` and labels ``(B,)``.
+            should_stop: asked before every one of them.
+
         Raises:
-            Diverged: the epoch's loss is NaN or infinite.
+            DivergedError: the epoch's loss, or that on the test images, is NaN or infinite.
+            StoppedError: ``should_stop`` said so; the epoch is still to be closed.
         """
         loss = self.loss_sum.item() / self.seen
-        if loss != loss or loss in (float("inf"), float("-inf")):
-            raise Diverged(f"the loss became {loss} in epoch {self.epoch}")
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss became {loss} in {self._where()}")
         record: dict[str, Any] = {
             "epoch": self.epoch,
             "learning_rate": self.rate_of_last_step(),
@@ -154,7 +188,12 @@ class Learner:
             "train_top1": 100 * self.correct.item() / self.seen,
         }
         if not self.in_first_stage:
-            record |= evaluate(self.student, test, self.protocol["precision"], self.device)
+            precision = self.protocol["precision"]
+            record |= evaluate(self.student, test, precision, self.device, should_stop)
+            if not math.isfinite(record["test_loss"]):  # the last step of all broke the weights
+                raise DivergedError(
+                    f"the loss on the test images became {record['test_loss']} in {self._where()}"
+                )
         record["seconds"] = round(self.clock.split(), 3)
         self.metrics.append(record)
         was_first = self.in_first_stage
@@ -164,6 +203,11 @@ class Learner:
         if was_first and not self.in_first_stage:
             self.optimizer = self._optimizer()
         return record
+
+    def _where(self) -> str:
+        if self.in_first_stage:
+            return f"epoch {self.epoch + self.first_epochs + 1} of the first stage"
+        return f"epoch {self.epoch + 1}"
 
     def rate_of_last_step(self) -> float:
         """The learning rate of the step just taken."""
@@ -215,7 +259,11 @@ class Learner:
 
 
 class Clock:
-    """Wall-clock seconds since the epoch began, across resumes; the cohort's, not one run's share."""
+    """Wall-clock seconds since the epoch began, across resumes: the cohort's, not one run's.
+
+    Args:
+        before: seconds that were spent before a resume.
+    """
 
     def __init__(self, before: float = 0.0) -> None:
         self.before, self.since = before, time.monotonic()
@@ -229,42 +277,57 @@ class Clock:
         return total
 
 
-class seeded:
-    """Within it the global generator is seeded; after it, it is as it was before."""
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within it the CPU's global generator is seeded; after it, it is as it was before.
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.fork = torch.random.fork_rng()
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *exc: object) -> None:
-        self.fork.__exit__(*exc)  # type: ignore[arg-type]
+    Networks are built on the CPU, so that generators of other devices are left alone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, test: Iterable[tuple[Tensor, Tensor]], precision: str, device: torch.device
+    model: nn.Module,
+    test: Iterable[tuple[Tensor, Tensor]],
+    precision: str,
+    device: torch.device,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
-    """Top-1 and top-5 accuracy in percent and the cross entropy, over the whole test set."""
+    """Top-1 and top-5 accuracy in percent and the mean cross entropy in nats.
+
+    Args:
+        model: gives :class:`Features`; it is in the mode it was in afterwards.
+        test: batches of images ``(B, C, H, W)`` and labels ``(B,)``.
+        precision: ``fp32``, or ``bf16`` for autocast.
+        device: where it all is.
+        should_stop: asked before every batch.
+
+    Raises:
+        StoppedError: ``should_stop`` said so.
+    """
     was_training = model.training
     model.eval()
     top1 = torch.zeros((), dtype=torch.int64, device=device)
     top5 = torch.zeros((), dtype=torch.int64, device=device)
     loss = torch.zeros((), dtype=torch.float64, device=device)
     count = 0
-    for images, labels in test:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(images).logits
-        logits = logits.float()
-        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        top1 += ranked[:, 0].sum()
-        top5 += ranked.sum()
-        loss += nn.functional.cross_entropy(logits, labels, reduction="sum")
-        count += len(labels)
-    model.train(was_training)
+    try:
+        for images, labels in test:
+            if should_stop():
+                raise StoppedError
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                logits = model(images).logits
+            logits = logits.float()
+            ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+            top1 += ranked[:, 0].sum()
+            top5 += ranked.sum()
+            loss += nn.functional.cross_entropy(logits, labels, reduction="sum")
+            count += len(labels)
+    finally:
+        model.train(was_training)
     return {
         "test_top1": 100 * top1.item() / count,
         "test_top5": 100 * top5.item() / count,
@@ -272,4 +335,4 @@ def evaluate(
     }
 
 
-__all__ = ["Diverged", "Learner", "evaluate", "seeded"]
+__all__ = ["DivergedError", "Learner", "StoppedError", "evaluate", "seeded"]

@@ -12,6 +12,10 @@ def learning_rate(protocol: dict[str, Any], step: int, steps_per_epoch: int) -> 
         protocol: the ``train`` part of a run's configuration.
         step: counted from 0 over all epochs.
         steps_per_epoch: batches in an epoch.
+
+    Returns:
+        For ``step``, the base rate times the factor for each milestone epoch begun; for
+        ``one_cycle``, a linear rise to the base rate over the warm-up, then linear to 0.
     """
     base: float = protocol["learning_rate"]
     schedule = protocol["schedule"]
@@ -24,5 +28,5 @@ def learning_rate(protocol: dict[str, Any], step: int, steps_per_epoch: int) -> 
     progress = (step + 1) / (total + 1)
     warmup: float = schedule["warmup"]
     if progress < warmup:
-        return base * progress / warmup
-    return base * (1 - progress) / (1 - warmup)
+        return float(base * progress / warmup)
+    return float(base * (1 - progress) / (1 - warmup))

@@ -1,0 +1,47 @@
+"""README and the committed results agree."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from wcordbench.reporting.render import render
+from wcordbench.reporting.table import build
+from wcordbench.results.store import Store
+from wcordbench.suite import expand, load_suite
+
+ROOT = Path(__file__).parents[1]
+SUITE = ROOT / "suites" / "cifar100_cpu.yaml"
+
+
+def test_the_readme_shows_the_committed_table() -> None:
+    suite = load_suite(SUITE)
+    table = render(build(suite, expand(suite), Store(ROOT / "results"), None), "markdown")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    for line in table.splitlines():
+        assert line.rstrip() in [r.rstrip() for r in readme], line
+
+
+def test_every_committed_run_is_whole_and_of_the_suite() -> None:
+    store = Store(ROOT / "results")
+    names = {cell.run.name for cell in expand(load_suite(SUITE))}
+    fingerprints = set()
+    for folder in store.folders():
+        if folder.state != "done":
+            continue
+        record = folder.result()
+        assert folder.path.name in names
+        metrics = (folder.path / "metrics.json").read_bytes()
+        assert hashlib.sha256(metrics).hexdigest() == record["metrics_sha256"]
+        assert folder.read_json("metrics.json")[-1]["test_top1"] == record["scores"]["top1"]
+        assert record["environment"]["clean"] is True
+        fingerprints.add(record["dataset_fingerprint"])
+    assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar100", "cifar100_cpu"])
+def test_the_shipped_suites_expand(name: str) -> None:
+    suite = load_suite(ROOT / "suites" / f"{name}.yaml")
+    assert len(expand(suite)) == len(suite.pairs) * (1 + len(suite.methods) * len(suite.seeds))

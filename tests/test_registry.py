@@ -1,0 +1,222 @@
+"""What exists is known without importing it, and files from outside can add to it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from wcordbench import registry
+from wcordbench.cli.main import main
+from wcordbench.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+PLUGINS = Path(__file__).parent / "plugins"
+
+
+def python(code: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_suites_need_no_torch() -> None:
+    python(
+        """
+import sys
+from wcordbench import registry
+from wcordbench.suite import expand, load_suite
+assert expand(load_suite("suites/digits.yaml"))
+assert expand(load_suite("tests/plugins/tiny.yaml"))
+assert all(registry.catalogue(kind) for kind in registry.KINDS)
+heavy = {"torch", "torchvision", "timm", "numpy", "sklearn", "pandas"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    )
+
+
+def test_help_needs_no_torch() -> None:
+    shown = python(
+        """
+import sys
+from wcordbench.cli.main import app, main
+commands = [c.name for c in app.registered_commands]
+assert {"run", "validate", "list", "table"} <= set(commands), commands
+for command in ([], *([c] for c in commands)):
+    sys.argv = ["wcordbench", *command, "--help"]
+    try:
+        main()
+    except SystemExit as left:
+        assert not left.code
+    assert "torch" not in sys.modules, command
+"""
+    )
+    assert shown.count("Usage") >= 5
+
+
+def test_listing_methods_needs_no_torch() -> None:
+    python(
+        """
+import sys
+from wcordbench.cli.list import datasets, methods
+assert "WCoRD" in methods() and "CIFAR-100" in datasets()
+assert "torch" not in sys.modules
+"""
+    )
+
+
+def test_every_definition_is_what_was_read_of_it() -> None:
+    """The names and options read from the source are those that importing gives."""
+    import inspect
+
+    for kind in registry.KINDS:
+        for entry in registry.catalogue(kind).values():
+            loaded = entry.load()
+            assert loaded.__name__ == entry.qualname
+            assert entry.summary, entry.name
+            call = inspect.signature(loaded)
+            given = {p.name: p for p in call.parameters.values() if p.kind is p.KEYWORD_ONLY}
+            assert set(given) == set(entry.options)
+            for name, option in entry.options.items():
+                assert option.required == (given[name].default is inspect.Parameter.empty)
+                assert option.required or option.default == given[name].default
+
+
+def test_methods_with_a_first_stage_say_so() -> None:
+    from wcordbench.methods import Method
+
+    for entry in registry.catalogue("method").values():
+        assert entry.two_stage == (entry.load().first_stage is not Method.first_stage), entry.name
+
+
+def test_nearest() -> None:
+    names = ["resnet20", "resnet32", "ResNet50", "vgg8"]
+    assert registry.nearest("resnet21", names) == "; did you mean 'resnet20'?"
+    assert registry.nearest("RESNET32", names) == "; did you mean 'resnet32'?"
+    assert registry.nearest("resnet50", names) == "; did you mean 'ResNet50'?"
+    assert registry.nearest("zzz", names) == f"; valid: {', '.join(names)}"
+    assert registry.nearest("x" * 10**6, names).startswith("; valid: ")
+    assert registry.nearest("x", []) == ""
+
+
+# --- plugins --------------------------------------------------------------------
+
+
+def test_a_plugin_adds_names_until_it_is_forgotten() -> None:
+    before = {kind: list(registry.catalogue(kind)) for kind in registry.KINDS}
+    registry.add_plugin(PLUGINS / "tiny.py")
+    registry.add_plugin(PLUGINS / ".." / "plugins" / "tiny.py")  # the same file
+    assert registry.plugins() == (PLUGINS / "tiny.py",)
+    entry = registry.get("method", "pull")
+    assert entry.meta == {"title": "Pull", "paper": "a test", "gamma": 0.5, "beta": 2.0}
+    assert entry.summary == "Pulls the logits together."
+    assert entry.options["power"] == registry.Option("power", int, None, True)
+    assert entry.options["scale"] == registry.Option("scale", float, 1.0, False)
+    assert registry.get("model", "speck_wide").meta == {"width": 4}
+    assert registry.get("dataset", "stripes").options["images"].default == 32
+    assert entry.load() is entry.load()
+    registry.forget_plugins()
+    assert {kind: list(registry.catalogue(kind)) for kind in registry.KINDS} == before
+    with pytest.raises(UserError, match="unknown method 'pull'"):
+        registry.get("method", "pull")
+
+
+def test_a_refused_plugin_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "two.py"
+    path.write_text("@register_model('fresh')\nclass A: pass\n@register_model('vgg8')\nclass B: 0")
+    with pytest.raises(UserError, match=r"the model 'vgg8', which wcordbench/models/vgg.py"):
+        registry.add_plugin(path)
+    assert "fresh" not in registry.catalogue("model")
+    path.write_text("@register_model('fresh')\nclass A: pass\n@register_model('fresh')\nclass B: 0")
+    with pytest.raises(UserError, match=r"the model 'fresh', which .*two.py registers already"):
+        registry.add_plugin(path)
+    path.write_text(
+        "@register_model('fresh')\nclass A: pass\n@register_method('fresh')\nclass B: 0"
+    )
+    registry.add_plugin(path)
+    assert "fresh" in registry.catalogue("model")
+    assert "fresh" in registry.catalogue("method")
+
+
+@pytest.mark.parametrize(
+    ("source", "fragment"),
+    [
+        ("@register_model(name='x')\nclass A: pass", 'register_model("name", key=value, …)'),
+        ("@register_model()\nclass A: pass", 'register_model("name", key=value, …)'),
+        ("@register_model('x', w=f())\nclass A: pass", 'register_model("name", key=value, …)'),
+        ("@register_model('x', **w)\nclass A: pass", 'register_model("name", key=value, …)'),
+        ("@register_model('a+b')\nclass A: pass", "'a+b' cannot be a model's name; use letters"),
+        ("@register_model('../x')\nclass A: pass", "'../x' cannot be a model's name"),
+        ("@register_model(5)\nclass A: pass", "5 cannot be a model's name"),
+        (
+            "@register_dataset('x')\ndef f(root, *, n: int = len('x')): pass",
+            "line 2: option 'n' needs a plain type and a literal default",
+        ),
+        (
+            "@register_dataset('x')\ndef f(root, *, n: Tensor = 3): pass",
+            "line 2: option 'n' needs a plain type and a literal default",
+        ),
+        ("x = '\udc00'", "is not valid Python"),
+        ("\0", "is not valid Python"),
+        ("(" * 1000, "is not valid Python"),
+    ],
+)
+def test_plugins_that_cannot_be_read(source: str, fragment: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.py"
+    path.write_bytes(source.encode("utf-8", errors="surrogatepass"))
+    with pytest.raises(UserError) as raised:
+        registry.add_plugin(path)
+    assert str(path) in str(raised.value)
+    assert fragment in str(raised.value)
+
+
+def test_types_of_options(tmp_path: Path) -> None:
+    path = tmp_path / "typed.py"
+    path.write_text(
+        "@register_dataset('typed', title='T')\n"
+        "def f(root, *, a: 'int', b: Literal['x', 'y'] = 'x', c: float | None = None,\n"
+        "      d: list[int] = [1], e=(), g: bool = False): pass\n"
+    )
+    registry.add_plugin(path)
+    options = registry.get("dataset", "typed").options
+    assert [o.annotation for o in options.values()][:4] == [
+        int,
+        Literal["x", "y"],
+        float | None,
+        list[int],
+    ]
+    assert [o.required for o in options.values()] == [True] + [False] * 5
+
+
+def test_a_suite_of_plugins_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugins are found beside the suite, and workers, which start afresh, know them too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["wcordbench", "run", str(PLUGINS / "tiny.yaml"), "--device", "cpu", "--workers", "1"],
+    )
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert not left.value.code
+    records = [json.loads(p.read_text()) for p in Path("results").glob("runs/*/result.json")]
+    assert sorted(r["config"]["method"]["name"] for r in records) == ["pull", "pull+kd", "student"]
+    for record in records:
+        assert record["config"]["dataset"]["options"] == {"images": 24}
+        assert 0 <= record["scores"]["top1"] <= 100
+    pull = next(r for r in records if r["config"]["method"]["name"] == "pull")
+    assert pull["config"]["method"] == {
+        "name": "pull",
+        "gamma": 0.5,
+        "terms": [{"name": "pull", "weight": 2.0, "options": {"power": 2, "scale": 1.0}}],
+    }

@@ -1,0 +1,453 @@
+"""Cohorts: the same bits alone, together, and however often interrupted; failures stay apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from wcordbench.data import base
+from wcordbench.errors import UserError
+from wcordbench.methods.kd import KD
+from wcordbench.results import store as store_module
+from wcordbench.results.store import StorageError, Store
+from wcordbench.suite import Run
+from wcordbench.training import cohort as module
+from wcordbench.training.cohort import Cohort
+from wcordbench.training.learner import Learner, StoppedError
+
+Runs = dict[str, Run]
+Train = Callable[..., list[dict[str, Any]]]
+Alone = Callable[[Run], tuple[Any, ...]]
+Outcome = Callable[[Store, Run], tuple[Any, ...]]
+
+METHODS = ("Student", "KD", "CRD", "WCoRD", "CRD+KD", "AB", "FT")
+
+
+def kinds(events: list[dict[str, Any]], run: Run) -> list[str]:
+    return [e["kind"] for e in events if e.get("run") == run.name]
+
+
+@pytest.mark.parametrize(
+    "together",
+    [("Student", "KD"), ("CRD", "AB"), ("KD", "WCoRD"), ("Student", "CRD", "WCoRD", "FT"), METHODS],
+    ids="+".join,
+)
+def test_bits_do_not_depend_on_the_cohort(
+    runs: Runs,
+    store: Store,
+    train: Train,
+    alone: Alone,
+    outcome: Outcome,
+    together: tuple[str, ...],
+) -> None:
+    train(*(runs[name] for name in together))
+    for name in together:
+        assert outcome(store, runs[name]) == alone(runs[name]), name
+        record = store.folder(runs[name]).result()
+        assert record["cohort"] == len(together)
+        assert (record["teacher_sha256"] is None) == (name == "Student")
+
+
+def until_done(store: Store, runs: list[Run], seed: int, **options: Any) -> int:
+    """Train with stops after some questions whether to stop; returns how many there were."""
+    rng = random.Random(seed)
+    stops = 0
+    while any(store.folder(run).state != "done" for run in runs):
+        left = rng.randint(1, 4 * len(runs))
+
+        def should_stop() -> bool:
+            nonlocal left
+            left -= 1
+            return left < 0
+
+        cohort = Cohort(
+            runs, store, Path(), torch.device("cpu"), should_stop=should_stop, **options
+        )
+        try:
+            cohort.train()
+        except StoppedError:
+            stops += 1
+        for run in runs:
+            assert store.folder(run).state in ("begun", "done")
+            assert not list(store.folder(run).path.glob("*.tmp-*"))
+    return stops
+
+
+@pytest.mark.parametrize("name", ["KD", "CRD+KD", "WCoRD", "AB", "FT"])
+def test_stops_do_not_change_the_bits(
+    runs: Runs, store: Store, alone: Alone, outcome: Outcome, name: str
+) -> None:
+    assert until_done(store, [runs[name]], seed=len(name)) >= 2
+    assert outcome(store, runs[name]) == alone(runs[name])
+    assert not (store.folder(runs[name]).path / "checkpoint.pt").exists()
+
+
+def test_stops_do_not_change_the_bits_of_a_cohort(
+    runs: Runs, store: Store, alone: Alone, outcome: Outcome
+) -> None:
+    """Members stop at different steps, some in their first stage, and catch up."""
+    members = [runs[name] for name in ("Student", "CRD", "WCoRD", "AB")]
+    assert until_done(store, members, seed=2) >= 5
+    for run in members:
+        assert outcome(store, run) == alone(run)
+
+
+class Killed(BaseException):
+    """The process is gone: nothing is written any more."""
+
+
+@pytest.mark.parametrize(("minutes", "steps"), [(0.0, 8), (10.0, 3), (10.0, 8)])
+def test_a_killed_run_continues_from_its_last_checkpoint(
+    runs: Runs,
+    store: Store,
+    train: Train,
+    alone: Alone,
+    outcome: Outcome,
+    minutes: float,
+    steps: int,
+) -> None:
+    left = steps
+
+    def should_stop() -> bool:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        return False
+
+    run = runs["WCoRD"]
+    with pytest.raises(Killed):
+        train(run, should_stop=should_stop, checkpoint_minutes=minutes)
+    assert store.folder(run).state == "begun"
+    events = train(run)
+    resumed = [(e["epoch"], e["step"]) for e in events if e["kind"] == "resumed"]
+    # 5 steps and one evaluation an epoch; without minutes, a checkpoint an epoch alone.
+    assert resumed == ([(1, 2)] if minutes == 0 else [(1, 0)] if steps > 6 else [])
+    assert outcome(store, run) == alone(run)
+
+
+def test_a_damaged_checkpoint_is_no_checkpoint(
+    runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome
+) -> None:
+    run = runs["CRD"]
+    with pytest.raises(StoppedError):
+        train(run, should_stop=lambda: True)
+    file = store.folder(run).path / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "resumed" not in kinds(train(run), run)
+    assert outcome(store, run) == alone(run)
+
+
+def test_a_stop_in_an_evaluation_trains_nothing_again(
+    runs: Runs,
+    store: Store,
+    train: Train,
+    alone: Alone,
+    outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = 0
+    step = Learner.train_step
+
+    def count(self: Learner, *args: Any) -> None:
+        nonlocal steps
+        steps += 1
+        step(self, *args)
+
+    monkeypatch.setattr(Learner, "train_step", count)
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == 6  # 5 steps, then the first batch of the test set
+
+    run = runs["KD"]
+    with pytest.raises(StoppedError):
+        train(run, should_stop=should_stop)
+    assert steps == 5
+    events = train(run)
+    assert steps == 10
+    assert [(e["epoch"], e["step"]) for e in events if e["kind"] == "resumed"] == [(0, 5)]
+    assert outcome(store, run) == alone(run)
+
+
+def test_a_diverging_run_leaves_and_the_others_go_on(
+    runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome
+) -> None:
+    diverging, others = runs["diverging"], [runs["KD"], runs["CRD"]]
+    events = train(others[0], diverging, others[1])
+    assert kinds(events, diverging)[-1] == "failed"
+    failure = store.folder(diverging).failure()
+    assert failure["kind"] == "diverged" and "epoch 1" in failure["reason"]
+    assert store.folder(diverging).state == "failed"
+    assert not (store.folder(diverging).path / "result.json").exists()
+    for run in others:
+        assert outcome(store, run) == alone(run)
+    assert train(diverging) == []  # a failed run is not tried again by itself
+    store.folder(diverging).retry()
+    assert kinds(train(diverging), diverging)[-1] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (RuntimeError("shapes differ\nin detail"), "error", "RuntimeError: shapes differ"),
+        (KeyError(), "error", "KeyError"),
+        (MemoryError(), "memory", "out of memory"),
+        (torch.OutOfMemoryError("tried 2 GiB"), "memory", "out of memory: tried 2 GiB"),
+        (UserError("kd: no."), "error", "kd: no."),
+    ],
+)
+def test_a_method_that_raises_fails_its_run_alone(
+    runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str, reason: str,
+) -> None:  # fmt: skip
+    forward, calls = KD.forward, 0
+
+    def fail(self: KD, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 7:
+            raise error
+        return forward(self, *args)
+
+    want = alone(runs["Student"])
+    monkeypatch.setattr(KD, "forward", fail)
+    events = train(runs["KD"], runs["Student"])
+    assert calls == 7
+    failure = store.folder(runs["KD"]).failure()
+    assert (failure["kind"], failure["reason"]) == (kind, reason)
+    assert ("Traceback" in failure["traceback"]) == (not isinstance(error, UserError))
+    assert [e["reason"] for e in events if e["kind"] == "failed"] == [reason]
+    assert outcome(store, runs["Student"]) == want
+
+
+def test_a_method_that_cannot_be_built_fails_its_run_alone(
+    runs: Runs,
+    store: Store,
+    train: Train,
+    alone: Alone,
+    outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(self: KD, *args: Any, **options: Any) -> None:
+        raise UserError("kd: temperature is 0; raise it")
+
+    monkeypatch.setattr(KD, "__init__", fail)
+    train(runs["KD"], runs["Student"])
+    assert store.folder(runs["KD"]).failure()["reason"] == "kd: temperature is 0; raise it"
+    assert store.folder(runs["Student"]).state == "done"
+
+
+def test_undefined_is_a_state(
+    runs: Runs, store: Store, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wcordbench.methods.fsp import FlowOfSolution
+
+    def unsupported(cls: type, setup: object) -> str:
+        return "channels"
+
+    monkeypatch.setattr(FlowOfSolution, "unsupported", classmethod(unsupported))
+    events = train(runs["FSP"], runs["KD"])
+    assert kinds(events, runs["FSP"]) == ["undefined"]
+    assert store.folder(runs["FSP"]).state == "undefined"
+    assert store.folder(runs["FSP"]).failure()["reason"] == "channels"
+    assert store.folder(runs["KD"]).state == "done"
+
+
+def test_a_finished_run_is_not_trained_again(
+    runs: Runs, store: Store, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(runs["Student"])
+    files = {f: f.stat().st_mtime_ns for f in store.folder(runs["Student"]).path.iterdir()}
+
+    def fail(*args: Any) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(base, "load", fail)
+    assert train(runs["Student"]) == []
+    assert {f: f.stat().st_mtime_ns for f in files} == files
+
+
+def test_a_run_that_another_process_holds_is_left_to_it(
+    runs: Runs, store: Store, train: Train
+) -> None:
+    with store.folder(runs["KD"]).lease():
+        events = train(runs["KD"], runs["Student"])
+        assert kinds(events, runs["KD"]) == ["busy"]
+        assert store.folder(runs["KD"]).state == "missing"
+    assert store.folder(runs["Student"]).state == "done"
+    assert not store.folder(runs["Student"]).held()
+
+
+def test_a_run_that_ended_while_its_lease_was_asked_for_is_done(
+    runs: Runs, store: Store, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(runs["Student"])
+    states = iter(["begun", "done"])
+    monkeypatch.setattr(store_module.RunFolder, "state", property(lambda _: next(states)))
+    assert train(runs["Student"]) == []
+
+
+def test_global_generators_are_left_alone(runs: Runs, train: Train) -> None:
+    torch.manual_seed(7)
+    before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
+    train(runs["Student"], runs["CRD"], runs["WCoRD"], runs["FT"])
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]  # type: ignore[index]
+
+
+def test_bits_do_not_depend_on_the_global_generator(
+    runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome
+) -> None:
+    want = alone(runs["WCoRD"])
+    torch.manual_seed(random.getrandbits(32))
+    train(runs["WCoRD"])
+    assert outcome(store, runs["WCoRD"]) == want
+
+
+def test_what_is_recorded(runs: Runs, store: Store, train: Train, small: base.Dataset) -> None:
+    events = train(runs["AB"])
+    folder = store.folder(runs["AB"])
+    record = folder.result()
+    metrics = json.loads((folder.path / "metrics.json").read_text())
+    assert [m["epoch"] for m in metrics] == [-1, 0, 1]
+    assert "test_top1" not in metrics[0] and metrics[0]["learning_rate"] == 0.01
+    assert record["scores"] == {
+        "top1": metrics[-1]["test_top1"],
+        "top5": metrics[-1]["test_top5"],
+        "best_top1": max(m["test_top1"] for m in metrics[1:]),
+    }
+    assert record["dataset_fingerprint"] == small.fingerprint()
+    teacher = store.folder(runs["teacher"])
+    assert record["teacher_sha256"] == store_module.file_sha256(teacher.path / "student.pt")
+    assert record["teacher_sha256"] == teacher.result()["weights_sha256"]
+    assert record["ended"] >= record["started"] and record["environment"]["threads"] == 1
+    assert kinds(events, runs["AB"]) == ["epoch", "epoch", "epoch", "done"]
+    assert sorted(f.name for f in folder.path.iterdir()) == [
+        ".lease", "metrics.json", "result.json", "run.json", "student.pt",
+    ]  # fmt: skip
+
+
+def test_the_result_is_written_last(
+    runs: Runs, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    write = store_module.write_atomic
+
+    def note(path: Path, data: bytes) -> None:
+        written.append(path.name)
+        write(path, data)
+
+    monkeypatch.setattr(store_module, "write_atomic", note)
+    train(runs["Student"])
+    assert written[0] == "run.json"
+    assert written[-3:] == ["student.pt", "metrics.json", "result.json"]
+
+
+def tamper(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"), [(Path.unlink, "is missing"), (tamper, "SHA-256 differs")]
+)
+def test_a_teacher_without_its_weights_stops_everything(
+    runs: Runs, store: Store, train: Train, damage: Any, part: str
+) -> None:
+    damage(store.folder(runs["teacher"]).path / "student.pt")
+    with pytest.raises(UserError, match=part) as error:
+        train(runs["Student"], runs["KD"])
+    assert "train the teacher again" in str(error.value)
+    for name in ("Student", "KD"):  # nothing is wrong with the runs
+        assert store.folder(runs[name]).state == "begun"
+        assert not store.folder(runs[name]).held()
+
+
+def test_a_teacher_without_a_result_stops_everything(
+    runs: Runs, store: Store, train: Train
+) -> None:
+    (store.folder(runs["teacher"]).path / "result.json").unlink()
+    with pytest.raises(UserError, match=r"result\.json is missing"):
+        train(runs["KD"])
+
+
+def test_a_given_checkpoint_must_be_the_one_of_the_identity(
+    runs: Runs, store: Store, train: Train, tmp_path: Path
+) -> None:
+    weights = store.folder(runs["teacher"]).path / "student.pt"
+    digest = store_module.file_sha256(weights)
+    config = {**runs["KD"].config, "teacher": {"model": "resnet14", "checkpoint": digest}}
+    run = Run(config, None, str(weights))
+    train(run)
+    assert store.folder(run).result()["teacher_sha256"] == digest
+    other = Run({**config, "seed": 1}, None, str(weights))
+    tamper(weights)
+    with pytest.raises(UserError, match="not the file that it was"):
+        train(other)
+    weights.unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        train(other)
+
+
+def test_a_full_disk_stops_everything_and_fails_nothing(
+    runs: Runs,
+    store: Store,
+    train: Train,
+    alone: Alone,
+    outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replace = os.replace
+
+    def full(source: Any, target: Any) -> None:
+        if str(target).endswith("student.pt"):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StorageError, match="No space left"):
+        train(runs["KD"], runs["Student"])
+    monkeypatch.undo()
+    assert [store.folder(runs[n]).state for n in ("KD", "Student")] == ["begun", "begun"]
+
+
+def test_checkpoints_take_a_tenth_of_the_time_at_most(
+    runs: Runs, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With saving ten times slower than an epoch, later epochs are not saved."""
+    saves: list[int] = []
+    save = Learner.save
+
+    def slow(self: Learner) -> None:
+        saves.append(self.epoch)
+        save(self)
+
+    monkeypatch.setattr(Learner, "save", slow)
+    clock = iter(range(0, 10**9, 1000))  # every look at the clock is 1000 s later
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    train(runs["AB"], checkpoint_minutes=1e9)
+    assert saves == [0]
+
+
+def test_events_say_how_far_it_is(
+    runs: Runs, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.Pace, "due", lambda _: True)
+    events = train(runs["AB"], runs["KD"])
+    steps = [(e["epoch"], e["step"], len(e["runs"])) for e in events if e["kind"] == "step"]
+    assert steps == [(e, s, 1 if e < 0 else 2) for e in (-1, 0, 1) for s in range(1, 6)]
+    assert all(e["images_per_second"] > 0 for e in events if e["kind"] == "step")
+    assert events[0]["kind"] == "loaded"

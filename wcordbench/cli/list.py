@@ -1,0 +1,98 @@
+"""``wcordbench list``: the methods, models and datasets that a suite can name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from wcordbench import registry
+from wcordbench.errors import UserError
+
+CLASSES, SIZE = 100, 32
+
+
+def command(
+    what: Annotated[str, typer.Argument(help="methods, models or datasets.", show_default=False)],
+) -> None:
+    """List the methods, models or datasets that a suite can name."""
+    tables: dict[str, Callable[[], str]] = {
+        "methods": methods,
+        "models": models,
+        "datasets": datasets,
+    }
+    if what not in tables:
+        raise UserError(f"cannot list {what!r}{registry.nearest(what, tables)}")
+    typer.echo(tables[what]())
+
+
+def methods() -> str:
+    """The table of methods."""
+    rows = [
+        (
+            e.name,
+            e.meta.get("title", e.name),
+            e.meta.get("paper", ""),
+            "yes" if e.two_stage else "no",
+            _options(e),
+        )
+        for e in registry.catalogue("method").values()
+    ]
+    return _table(rows, ("name", "title", "paper", "first stage", "options and their defaults"))
+
+
+def models() -> str:
+    """The table of models; takes seconds, each is built without weights."""
+    import torch
+
+    from wcordbench.models import create, macs
+
+    rows = []
+    for name in registry.catalogue("model"):
+        with torch.device("meta"):
+            size = sum(p.numel() for p in create(name, CLASSES, SIZE).parameters())
+        rows.append((name, f"{size:,}", f"{macs(name, CLASSES, SIZE):,}"))
+    return (
+        _table(rows, ("name", "parameters", "MACs"), ("left", "right", "right"))
+        + f"\n\nFor {CLASSES} classes and images of {SIZE}×{SIZE} pixels."
+        " Every model of timm's is there too: timm:resnet18."
+    )
+
+
+def datasets() -> str:
+    """The table of datasets."""
+    rows = [
+        (
+            e.name,
+            e.meta.get("title", e.name),
+            e.meta.get("classes", "its own"),
+            e.meta.get("size", "its own"),
+            _options(e),
+        )
+        for e in registry.catalogue("dataset").values()
+    ]
+    return _table(rows, ("name", "title", "classes", "pixels a side", "options"))
+
+
+def _options(entry: registry.Entry) -> str:
+    return ", ".join(
+        f"{o.name} (required)" if o.required else f"{o.name}={o.default}"
+        for o in entry.options.values()
+    )
+
+
+def _table(
+    rows: Sequence[Sequence[object]], headers: Sequence[str], align: Sequence[str] = ()
+) -> str:
+    from tabulate import tabulate
+
+    widths = [48 if h.startswith("options") else None for h in headers]
+    return tabulate(
+        rows,
+        headers,
+        tablefmt="simple",
+        disable_numparse=True,
+        colalign=align or None,
+        maxcolwidths=widths,
+    )
