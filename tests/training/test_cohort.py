@@ -37,7 +37,7 @@ def kinds(events: list[dict[str, Any]], run: Run) -> list[str]:
 
 @pytest.mark.parametrize(
     "together",
-    [("Student", "KD"), ("CRD", "AB"), ("KD", "WCoRD"), ("Student", "CRD", "WCoRD", "FT"), METHODS],
+    [("Student", "KD"), ("CRD", "AB"), ("Student", "CRD", "WCoRD", "FT"), METHODS],
     ids="+".join,
 )
 def test_bits_do_not_depend_on_the_cohort(

@@ -57,8 +57,8 @@ def command(
         if todo:
             from wcordbench.suite.check import check_shapes  # imports torch
 
-            store.prepare()
             check_shapes(loaded)
+            store.prepare()
         for run in todo:
             if store.folder(run).state == "failed":
                 store.folder(run).retry()

@@ -202,8 +202,12 @@ class _Session:
     def _start_ready(self) -> bool:
         """Take what can start from the pending jobs; says whether there was anything."""
         before = len(self.pending)
+        awaited = {run for worker in self.workers.values() for run in worker.open.values()}
+        awaited.update(self.elsewhere)
         ready = []
         for job in list(self.pending):
+            if job.after in awaited:
+                continue
             state = None if job.after is None else self.store.folder(job.after).state
             if job.after is None or state == "done":
                 ready.append(job)

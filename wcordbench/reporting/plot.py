@@ -47,7 +47,7 @@ def dot_plot(table: Table, out: Path) -> None:
     figure, axes = pyplot.subplots(
         1,
         columns,
-        figsize=(3.4 * columns, 0.6 + 0.26 * len(methods)),
+        figsize=(3.4 * columns, 0.9 + 0.26 * len(methods)),
         squeeze=False,
         sharey=True,
         layout="constrained",
@@ -74,7 +74,7 @@ def dot_plot(table: Table, out: Path) -> None:
         axis.set_title(f"{table.teachers[column]} → {table.students[column]}", fontsize=8)
         axis.set_yticks(heights, [name for name, _ in methods])
         axis.grid(axis="x", alpha=0.3)
-    figure.supxlabel(f"{table.metric}: seeds (dots), mean ± standard deviation", fontsize=7)
+    figure.supxlabel(f"{table.metric}\nseeds: dots; mean ± standard deviation: bars", fontsize=7)
     try:
         figure.savefig(out, dpi=200, metadata={"Date": None} if out.suffix == ".svg" else None)
     except OSError as error:

@@ -1,0 +1,106 @@
+"""A worker process without torch: what it does is told by the method's name of each run.
+
+The executor starts it in place of its own (`tests/executors/test_session.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from wcordbench.results.store import RunBusyError, Store
+from wcordbench.suite.plan import Job
+from wcordbench.suite.runs import Run
+
+#: the longest that anything here takes, far beyond what a test waits
+LONG = 60.0
+
+
+def make_run(model: str, behaviour: str, teacher: Run | None = None, seed: int = 0) -> Run:
+    """A run that behaves as its method's name says."""
+    config = {
+        "dataset": {"name": "none"},
+        "model": model,
+        "teacher": None
+        if teacher is None
+        else {"model": teacher.config["model"], "run": teacher.id},
+        "method": {"name": behaviour, "terms": []},
+        "train": {"epochs": 1, "batch_size": 1, "augment": {}, "precision": "fp32"},
+        "seed": seed,
+    }
+    return Run(config, teacher)
+
+
+def finish(store: Store, run: Run, top1: float = 50.0) -> None:
+    """Mark a run done."""
+    folder = store.folder(run)
+    folder.begin(run)
+    folder.finish({"id": run.id, "config": run.config, "scores": {"top1": top1}})
+
+
+def work(
+    connection: Connection, job: Job, store_root: str, data_root: str, device: str, threads: int,
+    checkpoint_minutes: float, plugins: tuple[Path, ...],
+) -> None:  # fmt: skip
+    """Behave as the runs of the job say, one after the other."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    store = Store(store_root)
+
+    def report(event: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            connection.send(event)
+
+    names = [r.name for r in job.runs]
+    report({"kind": "job", "runs": names, "device": device, "threads": threads, "pid": os.getpid()})
+    for run in job.runs:
+        folder = store.folder(run)
+        try:
+            with folder.lease():
+                folder.begin(run)
+                behave(run, connection, report, store)
+        except RunBusyError:
+            report({"kind": "busy", "run": run.name})
+    connection.close()
+
+
+def behave(run: Run, connection: Connection, report: Any, store: Store) -> None:
+    behaviour = run.config["method"]["name"]
+    folder = store.folder(run)
+    if behaviour == "load":  # for ever, and deaf
+        time.sleep(LONG)
+    report({"kind": "loaded"})
+    if behaviour == "train":
+        finish(store, run)
+        report({"kind": "done", "run": run.name, "top1": 50.0})
+    elif behaviour == "listen":  # trains until it is told to stop, then saves
+        if connection.poll(LONG):
+            folder.write_sealed("checkpoint.pt", b"saved")
+    elif behaviour == "deaf":
+        time.sleep(LONG)
+    elif behaviour == "fail":
+        folder.fail("error", "it failed")
+        report({"kind": "failed", "run": run.name, "reason": "it failed"})
+    elif behaviour == "quiet":  # done, but killed before it could say so
+        finish(store, run)
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif behaviour == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif behaviour == "cut":  # killed in the middle of a word
+        os.write(connection.fileno(), (1000).to_bytes(4, "big") + b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif behaviour == "leave":  # SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif behaviour == "crash":
+        report({"kind": "crash", "reason": "Traceback\nRuntimeError: no"})
+    elif behaviour == "error":
+        report({"kind": "error", "reason": "the data are missing; fetch them"})
+    elif behaviour == "leave-quietly":
+        pass
+    else:
+        raise AssertionError(behaviour)
