@@ -48,7 +48,9 @@ def work(
     checkpoint_minutes: float, plugins: tuple[Path, ...],
 ) -> None:  # fmt: skip
     """Behave as the runs of the job say, one after the other."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     store = Store(store_root)
 
@@ -99,6 +101,7 @@ def behave(run: Run, connection: Connection, report: Any, store: Store) -> None:
     elif behaviour == "crash":
         report({"kind": "crash", "reason": "Traceback\nRuntimeError: no"})
     elif behaviour == "error":
+        time.sleep(1)  # the others listen by now
         report({"kind": "error", "reason": "the data are missing; fetch them"})
     elif behaviour == "leave-quietly":
         pass
