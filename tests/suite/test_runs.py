@@ -194,7 +194,7 @@ def test_what_does_not_change_a_run(base: dict[str, Any], load: Load, tmp_path: 
     same({**base, "pairs": base["pairs"][::-1]})
     same({**base, "methods": base["methods"][::-1]})
     same({**base, "seeds": base["seeds"][::-1]})
-    same({**base, "name": "other", "title": "Another", "published": "table1"})
+    same({**base, "name": "other", "title": "Another"})
     same({**base, "methods": [*base["methods"][:3], {"name": "ab", "label": "Boundaries"}]})
     same({**base, "methods": ["student", {"name": "kd", "temperature": 4}, *base["methods"][2:]]})
     same({**base, "methods": ["student", {"name": "kd", "beta": 0.9}, *base["methods"][2:]]})

@@ -399,10 +399,6 @@ class Suite(Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
     title: str = ""
-    published: str | None = Field(
-        None,
-        description="the published table this suite's full schedule reproduces",
-    )
     plugins: list[str] = Field([], description="Python files that register more, by path")
     dataset: Annotated[Dataset, _named("name")]
     train: Train
