@@ -29,7 +29,7 @@ help:
 
 reproduce:
 	@echo "Reproducing $(SUITES) ($(SCALE)); results go to $(RESULTS)/"
-	@$(MAKE) --no-print-directory $(READY)
+	@$(MAKE) --silent $(READY)
 	@for suite in $(SUITES); do \
 	  $(BIN)/wcordbench run $$suite --results $(RESULTS) --data $(DATA) || exit $$?; \
 	done
