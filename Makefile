@@ -17,7 +17,7 @@ else ifeq ($(CUDA),0)
 SUITES := suites/digits.yaml
 SCALE := no CUDA device here, so the embedded suite: real handwritten digits, at most 10 minutes on 2 cores
 else
-SUITES := suites/cifar100.yaml
+SUITES := suites/cifar100.yaml suites/cifar100_cross.yaml
 SCALE := $(CUDA) CUDA device(s) here, so the paper's suites at full scale: this takes days
 endif
 

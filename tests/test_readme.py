@@ -42,7 +42,9 @@ def test_every_committed_run_is_whole_and_of_a_shipped_suite() -> None:
     assert len(fingerprints) == 1
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar100", "cifar100_cpu", "cifar100_cpu_baselines"])
+@pytest.mark.parametrize(
+    "name", ["digits", "cifar100", "cifar100_cross", "cifar100_cpu", "cifar100_cpu_baselines"]
+)
 def test_the_shipped_suites_expand(name: str) -> None:
     suite = load_suite(ROOT / "suites" / f"{name}.yaml")
     assert len(expand(suite)) == len(suite.pairs) * (1 + len(suite.methods) * len(suite.seeds))

@@ -75,9 +75,23 @@ def test_layout_is_the_papers(full: Suite, store: Store) -> None:
     assert table.students == [
         "wrn_16_2", "wrn_40_1", "resnet20", "resnet20", "resnet32", "resnet8x4", "vgg8",
     ]  # fmt: skip
-    assert [name for name, _ in table.rows] == [
-        "Teacher", "Student", "KD", "CRD", "CRD+KD", "WCoRD", "WCoRD+KD",
-    ]  # fmt: skip
+    alone = [
+        "FitNet",
+        "AT",
+        "SP",
+        "CC",
+        "VID",
+        "RKD",
+        "PKT",
+        "AB",
+        "FT",
+        "FSP",
+        "NST",
+        "CRD",
+        "WCoRD",
+    ]
+    names = [name for name, _ in table.rows]
+    assert names == ["Teacher", "Student", "KD", *alone, *(f"{name}+KD" for name in alone)]
 
 
 def test_published_numbers_stand_beside_the_full_protocol(full: Suite, store: Store) -> None:
@@ -89,7 +103,43 @@ def test_published_numbers_stand_beside_the_full_protocol(full: Suite, store: St
     )
     assert entry(table, "Teacher").published.mean == 72.34
     assert entry(table, "KD").published.mean == 70.66
-    assert all(e.published for _, entries in table.rows for e in entries)
+    for name in ("Teacher", "Student", "KD", "CRD", "CRD+KD", "WCoRD", "WCoRD+KD"):
+        assert all(e.published for e in dict(table.rows)[name]), name
+
+
+def test_differences_to_the_published_numbers_have_columns_of_their_own(
+    full: Suite, store: Store
+) -> None:
+    finish(store, full, {("KD", PAIR): [70.5, 70.7], ("CRD", PAIR): [71.0, 71.2]})
+    table = build(full, expand(full), store, None)
+    assert entry(table, "KD").delta == pytest.approx(70.6 - 70.66)
+    assert table.compared == [table.students.index("resnet20")]
+    line = next(x for x in render(table, "text").splitlines() if x.startswith("KD "))
+    assert line.split()[-2:] == ["−0.06", "2.0"]
+    latex = render(table, "latex")
+    assert r"\multicolumn{1}{c}{$\Delta$ to published}" in latex
+    assert r"$-$0.06" in latex
+    cell = next(c for c in json.loads(render(table, "json"))["cells"] if c["delta"] is not None)
+    assert cell["delta"] == pytest.approx(cell["mean"] - cell["published_mean"])
+    assert build(full, expand(full), store, "none").compared == []
+
+
+def test_ranks_are_averaged_over_columns_and_shared_between_equals(
+    full: Suite, store: Store
+) -> None:
+    other = "vgg13->vgg8"
+    finish(
+        store,
+        full,
+        {
+            ("KD", PAIR): [70.0], ("CRD", PAIR): [71.0], ("WCoRD", PAIR): [71.0],
+            ("KD", other): [74.0], ("CRD", other): [73.0],
+        },
+    )  # fmt: skip
+    table = build(full, expand(full), store, None)
+    assert table.ranks == {"KD": 2.0, "CRD": 1.75, "WCoRD": 1.5}
+    one = [c for c in expand(full) if c.pair.name == PAIR]
+    assert build(full, one, store, None).ranks == {}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +203,7 @@ def test_formats_agree(full: Suite, store: Store) -> None:
     table = build(full, expand(full), store, None)
     cells = json.loads(render(table, "json"))["cells"]
     rows = list(csv.DictReader(io.StringIO(render(table, "csv"))))
-    assert len(cells) == len(rows) == 7 * 7
+    assert len(cells) == len(rows) == 29 * 7
     ours = next(c for c in cells if c["row"] == "CRD" and c["student"] == "resnet20")
     theirs = next(r for r in rows if r["row"] == "CRD" and r["student"] == "resnet20")
     assert ours["mean"] == float(theirs["mean"]) == pytest.approx(71.1)
@@ -168,7 +218,7 @@ def test_latex_is_booktabs_and_balanced(full: Suite, store: Store) -> None:
         assert command in latex
     assert latex.count("{") - latex.count(r"\{") == latex.count("}") - latex.count(r"\}")
     body = [line for line in latex.splitlines() if line.endswith(r"\\")]
-    assert {line.count(" & ") for line in body} == {7}
+    assert {line.count(" & ") for line in body} == {7}  # nothing is finished: no Δ, no rank
     assert "_" not in latex.replace(r"\_", "")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +20,11 @@ from wcordbench.cli.options import (
 )
 from wcordbench.errors import UserError
 from wcordbench.suite import Run
+
+if TYPE_CHECKING:
+    from wcordbench.results.store import Store
+    from wcordbench.suite.check import Undefined
+    from wcordbench.suite.runs import Cell
 
 
 def command(
@@ -57,8 +63,10 @@ def command(
         if todo:
             from wcordbench.suite.check import check_shapes  # imports torch
 
-            check_shapes(loaded)
+            undefined = check_shapes(loaded)
             store.prepare()
+            _record(undefined, cells, store)
+            todo = [r for r in todo if store.folder(r).state != "undefined"]
         for run in todo:
             if store.folder(run).state == "failed":
                 store.folder(run).retry()
@@ -75,6 +83,22 @@ def command(
         raise typer.Exit(130) from None
     if progress.summary():
         raise typer.Exit(1)
+
+
+def _record(undefined: list[Undefined], cells: list[Cell], store: Store) -> None:
+    """Record what does not exist for its pair before anything trains: tables know it at once."""
+    from wcordbench.results.store import RunBusyError
+
+    reasons = {(u.pair.name, u.method.title): u.reason for u in undefined}
+    for cell in cells:
+        if cell.method is None:
+            continue
+        reason = reasons.get((cell.pair.name, cell.method.title))
+        folder = store.folder(cell.run)
+        if reason is not None and folder.state in ("missing", "begun"):
+            with contextlib.suppress(RunBusyError), folder.lease():
+                folder.begin(cell.run)
+                folder.fail("undefined", reason)
 
 
 def _macs(run: Run) -> tuple[float, float]:

@@ -15,7 +15,7 @@ def command(suite: SuitePath, set_: Set = None) -> None:
     loaded = load_suite(suite, set_ or [])
     cells = expand(loaded)
     for warning in check_shapes(loaded):
-        typer.echo(warning)
+        typer.echo(str(warning))
     runs = {c.run.id for c in cells}
     teachers = {c.run.id for c in cells if c.is_teacher}
     size = " × ".join(

@@ -54,18 +54,54 @@ def _plain(entry: Entry, bold: Callable[[str], str]) -> str:
     return text
 
 
+def _signed(value: float) -> str:
+    """A difference with its sign; a true minus, which no font draws as short as a hyphen."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
 def _grid(table: Table, bold: Callable[[str], str]) -> list[list[str]]:
-    return [[name, *(_plain(e, bold) for e in entries)] for name, entries in table.rows]
+    ranks = table.ranks
+    grid = []
+    for name, entries in table.rows:
+        line = [name, *(_plain(e, bold) for e in entries)]
+        for column in table.compared:
+            delta = entries[column].delta
+            line.append("" if delta is None else _signed(delta))
+        if ranks:
+            line.append(f"{ranks[name]:.1f}" if name in ranks else "")
+        grid.append(line)
+    return grid
+
+
+def _headers(table: Table) -> tuple[list[str], list[str]]:
+    """The teachers' line and the students' line: the pairs, their Δ to the published, the rank."""
+    teachers, students = list(map(_printed, table.teachers)), list(map(_printed, table.students))
+    teachers += [f"Δ {teachers[c]}" for c in table.compared]
+    students += [f"Δ {students[c]}" for c in table.compared]
+    rank = ["Mean rank"] if table.ranks else []
+    return [*teachers, *rank], [*students, *("" for _ in rank)]
 
 
 def _below(table: Table) -> list[str]:
     notes = [f"[{i}] {note}." for i, note in enumerate(table.notes, 1)]
-    return [*notes, *table.remarks]
+    return [*notes, *_remarks(table)]
+
+
+def _remarks(table: Table) -> list[str]:
+    remarks = list(table.remarks)
+    if table.compared:
+        remarks.append("Δ: ours minus published, in points.")
+    if table.ranks:
+        remarks.append(
+            "Mean rank: the method's place by mean in a column (1 is best), averaged over the"
+            " columns it has a number in."
+        )
+    return remarks
 
 
 def _text(table: Table) -> str:
-    header = [["Teacher network", *map(_printed, table.teachers)]]
-    header.append(["Student network", *map(_printed, table.students)])
+    teachers, students = _headers(table)
+    header = [["Teacher network", *teachers], ["Student network", *students]]
     grid = _grid(table, lambda s: f"{s} *")
     body = tabulate([*header, *grid], tablefmt="simple", disable_numparse=True)
     lines = body.splitlines()
@@ -76,10 +112,7 @@ def _text(table: Table) -> str:
 
 def _markdown(table: Table) -> str:
     header = ["Teacher<br>Student"]
-    header += [
-        f"{_printed(t)}<br>{_printed(s)}"
-        for t, s in zip(table.teachers, table.students, strict=True)
-    ]
+    header += [f"{t}<br>{s}" if s else t for t, s in zip(*_headers(table), strict=True)]
     body = tabulate(
         _grid(table, lambda s: f"**{s}**"), header, tablefmt="github", disable_numparse=True
     )
@@ -91,6 +124,7 @@ _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", "×": r"$\times$", "–": "--", "→": r"$\to$", "λ": r"$\lambda$",
+    "Δ": r"$\Delta$", "−": r"$-$",
 }  # fmt: skip
 
 
@@ -123,11 +157,36 @@ def _latex(table: Table) -> str:
     def line(cells: list[str]) -> str:
         return "  " + " & ".join(cells) + r" \\"
 
+    compared, ranks = table.compared, table.ranks
+
+    def row(name: str, entries: list[Entry]) -> str:
+        deltas = [entries[c].delta for c in compared]
+        cells = [_escape(name), *map(cell, entries)]
+        cells += ["" if d is None else _escape(_signed(d)) for d in deltas]
+        if ranks:
+            cells.append(f"{ranks[name]:.1f}" if name in ranks else "")
+        return line(cells)
+
+    pairs, groups = len(table.teachers), []
+    if compared:
+        first = 2 + pairs
+        groups = [
+            line(
+                ["", rf"\multicolumn{{{pairs}}}{{c}}{{Ours [published]}}",
+                 rf"\multicolumn{{{len(compared)}}}{{c}}{{$\Delta$ to published}}",
+                 *([""] if ranks else [])]
+            ),
+            rf"  \cmidrule(lr){{2-{1 + pairs}}}"
+            rf" \cmidrule(lr){{{first}-{first + len(compared) - 1}}}",
+        ]  # fmt: skip
+    teachers = [*table.teachers, *(table.teachers[c] for c in compared)]
+    students = [*table.students, *(table.students[c] for c in compared)]
+    rank = ["Mean rank"] if ranks else []
     above = [row for row in table.rows if row[0] in ("Teacher", "Student")]
     methods = [row for row in table.rows if row not in above]
     notes = [f"$^{{{i}}}$ {_escape(note)}." for i, note in enumerate(table.notes, 1)]
     caption = " ".join([f"{_escape(table.title)}: {_escape(table.metric)}.", *notes])
-    caption += " " + " ".join(map(_escape, table.remarks))
+    caption += " " + " ".join(map(_escape, _remarks(table)))
     return "\n".join(
         [
             "% needs \\usepackage{booktabs,graphicx}",
@@ -135,14 +194,15 @@ def _latex(table: Table) -> str:
             r"\centering",
             rf"\caption{{{caption.strip()}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{l{'c' * len(table.teachers)}}}",
+            rf"\begin{{tabular}}{{l{'c' * (len(teachers) + len(rank))}}}",
             r"\toprule",
-            line(["Teacher", *(_escape(_printed(t)) for t in table.teachers)]),
-            line(["Student", *(_escape(_printed(s)) for s in table.students)]),
+            *groups,
+            line(["Teacher", *(_escape(_printed(t)) for t in teachers), *rank]),
+            line(["Student", *(_escape(_printed(s)) for s in students), *("" for _ in rank)]),
             r"\midrule",
-            *(line([_escape(name), *map(cell, entries)]) for name, entries in above),
+            *(row(name, entries) for name, entries in above),
             r"\midrule",
-            *(line([_escape(name), *map(cell, entries)]) for name, entries in methods),
+            *(row(name, entries) for name, entries in methods),
             r"\bottomrule",
             r"\end{tabular}}",
             r"\end{table}",
@@ -152,6 +212,7 @@ def _latex(table: Table) -> str:
 
 def _records(table: Table) -> list[dict[str, Any]]:
     records = []
+    ranks = table.ranks
     for name, entries in table.rows:
         for teacher, student, entry in zip(table.teachers, table.students, entries, strict=True):
             s, p = entry.summary, entry.published
@@ -168,6 +229,8 @@ def _records(table: Table) -> list[dict[str, Any]]:
                     "failed": len(s.failures) if s else 0,
                     "best": entry.best,
                     **_published(p),
+                    "delta": entry.delta,
+                    "mean_rank": ranks.get(name),
                 }
             )
     return records
@@ -194,7 +257,7 @@ def _json(table: Table) -> str:
     value = {
         "title": table.title,
         "metric": table.metric,
-        "remarks": table.remarks,
+        "remarks": _remarks(table),
         "cells": _records(table),
     }
     return json.dumps(value, indent=1, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -33,6 +34,13 @@ class Entry:
     best: bool = False
     note: int | None = None
 
+    @property
+    def delta(self) -> float | None:
+        """Ours minus the published mean, in points; None where either is missing."""
+        if self.published is None or self.summary is None or self.summary.mean is None:
+            return None
+        return self.summary.mean - self.published.mean
+
 
 @dataclass(frozen=True)
 class Table:
@@ -54,6 +62,38 @@ class Table:
     rows: list[tuple[str, list[Entry]]]
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+
+    @property
+    def compared(self) -> list[int]:
+        """The columns in which at least one of ours stands beside a published number."""
+        columns = range(len(self.students))
+        return [c for c in columns if any(entries[c].delta is not None for _, entries in self.rows)]
+
+    @property
+    def ranks(self) -> dict[str, float]:
+        """Each method's rank by mean (1 is best), averaged over the columns it has a number in.
+
+        Methods that share a mean share the rank between them. Empty for a table of one
+        column, whose order is plain to see.
+        """
+        of: dict[str, list[float]] = {}
+        if len(self.students) < 2:
+            return {}
+        for column in range(len(self.students)):
+            means = {
+                name: summary.mean
+                for name, entries in self.rows
+                if name != "Teacher"
+                and (summary := entries[column].summary) is not None
+                and summary.mean is not None
+            }
+            if len(means) < 2:
+                continue
+            for name, mean in means.items():
+                above = sum(other > mean for other in means.values())
+                ties = sum(other == mean for other in means.values())
+                of.setdefault(name, []).append(above + (ties + 1) / 2)
+        return {name: statistics.fmean(ranks) for name, ranks in of.items()}
 
 
 def build(suite: Suite, cells: Iterable[Cell], store: Store, compare: Compare | None) -> Table:

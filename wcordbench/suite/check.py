@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from wcordbench import registry
 from wcordbench.errors import UserError
-from wcordbench.suite.schema import Suite, show
+from wcordbench.suite.schema import MethodSpec, Pair, Suite, show
 
 
-def check_shapes(suite: Suite) -> list[str]:
+@dataclass(frozen=True)
+class Undefined:
+    """A method that does not exist for a pair, and why: "N/A" in the table."""
+
+    pair: Pair
+    method: MethodSpec
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.method.title} on {self.pair.name}: N/A ({self.reason})"
+
+
+def check_shapes(suite: Suite) -> list[Undefined]:
     """Build every network of the suite without memory and see what it makes of the images.
 
     Every method is built once as well, so that an option out of range shows now.
 
     Returns:
-        One sentence for each method that is undefined for a pair ("N/A" in the table).
+        The methods that are undefined for a pair.
 
     Raises:
         UserError: a network does not exist or cannot take the images' size, a method does not
@@ -59,7 +72,7 @@ def check_shapes(suite: Suite) -> list[str]:
                 j,
             )
             if reason:
-                notes.append(f"{method.title} on {pair.name}: N/A ({reason})")
+                notes.append(Undefined(pair, method, reason))
             elif j not in built:
                 with torch.random.fork_rng(devices=[]):
                     _try(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -68,8 +69,13 @@ class Cell:
         return self.method is None
 
 
+def _dataset(suite: Suite) -> dict[str, Any]:
+    """The dataset's part of a configuration; resolved once, since a suite has thousands of runs."""
+    return {**suite.dataset.model_dump(), "options": suite.dataset.resolved_options()}
+
+
 def _config(
-    suite: Suite,
+    dataset: dict[str, Any],
     model: str,
     method: str,
     gamma: float,
@@ -78,13 +84,11 @@ def _config(
     seed: int,
     teacher: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    dataset = suite.dataset.model_dump()
-    dataset["options"] = suite.dataset.resolved_options()
     protocol = train.model_dump()
     if not any(registry.get("method", t.name).two_stage for t in terms):
         del protocol["first_stage"]  # changes nothing for a method without one
     return {
-        "dataset": dataset,
+        "dataset": copy.deepcopy(dataset),
         "model": model,
         "teacher": teacher,
         "method": {"name": method, "gamma": gamma, "terms": [t.model_dump() for t in terms]},
@@ -123,7 +127,9 @@ def teacher_run(suite: Suite, pair: Pair) -> Run | None:
         return None
     train = merge(suite.train, pair.teacher.train)
     return Run(
-        _config(suite, pair.teacher.model, "student", 1.0, [], train, pair.teacher.seed, None)
+        _config(
+            _dataset(suite), pair.teacher.model, "student", 1.0, [], train, pair.teacher.seed, None
+        )
     )
 
 
@@ -139,6 +145,8 @@ def expand(suite: Suite) -> list[Cell]:
         for pair in suite.pairs
         if (run := teachers[pair.name]) is not None
     ]
+    dataset = _dataset(suite)
+    resolved = [(method, method.terms()) for method in suite.methods]
     for number, pair in enumerate(suite.pairs):
         run = teachers[pair.name]
         source: dict[str, Any] = {"model": pair.teacher.model}
@@ -146,12 +154,11 @@ def expand(suite: Suite) -> list[Cell]:
             source["run"] = run.id
         elif pair.teacher.checkpoint is not None:
             source["checkpoint"] = _checkpoint(suite, number, pair.teacher.checkpoint)
-        for method in suite.methods:
-            terms = method.terms()
-            train = merge(suite.train, pair.train, method.train)
+        for method, terms in resolved:
+            train = merge(suite.train, *pair.overrides(method))
             for seed in suite.seeds:
                 config = _config(
-                    suite,
+                    dataset,
                     pair.student,
                     method.name,
                     method.cross_entropy(),

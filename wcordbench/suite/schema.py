@@ -205,6 +205,27 @@ class Pair(Strict):
     teacher: Annotated[Teacher, _named("model")]
     student: ModelName
     train: TrainOverride = None
+    methods: dict[str, TrainOverride] = Field(
+        {}, description="the pair's protocol for one method; also where it is part of a+b"
+    )
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            try:
+                registered("method", name)
+            except Mistake as error:
+                raise Mistake(error.message, name) from None
+        return value
+
+    def overrides(self, method: MethodSpec) -> list[BaseModel | None]:
+        """What changes the suite's protocol for a method, the last to speak last.
+
+        The pair's, the method's, then the pair's for that very method.
+        """
+        own = [self.methods.get(part) for part in method.name.split("+")]
+        return [self.train, method.train, *own]
 
     @property
     def name(self) -> str:
@@ -434,6 +455,8 @@ class Suite(Strict):
             self._merged(("pairs", i, "train"), pair.train)
             for j, method in enumerate(self.methods):
                 self._merged(("methods", j, "train"), pair.train, method.train)
+                if pair.methods:
+                    self._merged(("pairs", i, "methods"), *pair.overrides(method))
         return self
 
     def _merged(self, at: tuple[str | int, ...], *overrides: BaseModel | None) -> None:
