@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+
+from wcordbench import registry
+from wcordbench.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,3 +55,37 @@ methods: [student, l2, l2+kd, {name: l2, scale: 0.1, label: L2 (weak)}]
     assert "L2 (weak)" in done.stdout
     records = [json.loads(p.read_text()) for p in tmp_path.glob("results/runs/*/result.json")]
     assert len(records) == 5  # a teacher and four students
+
+
+def own_loop() -> Callable[..., Any]:
+    text = (ROOT / "docs" / "own_loop.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    return cast(Callable[..., Any], names["distil"])
+
+
+def loader(labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    images = torch.randn(len(labels), 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return [(images[i], labels[i], i) for i in torch.arange(len(labels)).split(4)]
+
+
+@pytest.mark.parametrize(
+    "method", sorted({e.name for e in registry.catalogue("method").values()} - {"fsp"})
+)
+def test_every_method_trains_in_the_documented_loop(method: str) -> None:
+    labels = torch.arange(8) % 4
+    options = {"wcord": "wcord+kd", "crd": "crd+kd"}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        student, loss = own_loop()(loader(labels), labels, 4, options.get(method, method))
+    assert math.isfinite(loss)
+    assert all(p.grad is not None for p in student.parameters())
+
+
+def test_the_documented_loop_says_where_a_method_does_not_exist() -> None:
+    labels = torch.arange(8) % 4
+    with pytest.raises(UserError, match="'fsp' is undefined for these networks: the channels"):
+        own_loop()(loader(labels), labels, 4, "fsp")
+    with pytest.raises(UserError, match="unknown method 'crdd'"):
+        own_loop()(loader(labels), labels, 4, "crdd")

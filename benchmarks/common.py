@@ -1,0 +1,103 @@
+"""What the benchmarks share: the machine's description, real learners, tables."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import statistics
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wcordbench import models
+from wcordbench.methods.base import Batch, Features, Setup
+from wcordbench.results.store import RunFolder
+from wcordbench.suite import Run
+from wcordbench.training.learner import Learner
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+CLASSES, SIZE, IMAGES = 100, 32, 50_000
+
+
+def machine() -> str:
+    """One sentence: processor, cores, memory, load, torch, threads, device."""
+    name = platform.processor()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            name = line.partition(":")[2].strip()
+            break
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
+    return (
+        f"{name}, {os.cpu_count()} cores, {gib:.0f} GiB, {device}; torch {torch.__version__},"
+        f" {torch.get_num_threads()} thread(s); load average at the end"
+        f" {os.getloadavg()[0]:.1f}"
+    )
+
+
+def labels(count: int = IMAGES) -> Tensor:
+    """CIFAR-100's labels: as many images of every class."""
+    return torch.arange(count) % CLASSES
+
+
+def batch_of(size: int, seed: int = 0) -> tuple[Tensor, Batch]:
+    """A batch as the training gets it: ``(B, 3, 32, 32)`` channels-last, labels, indices."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(size, 3, SIZE, SIZE, generator=generator)
+    indices = torch.randperm(IMAGES, generator=generator)[:size]
+    return images.to(memory_format=torch.channels_last), Batch(labels()[indices], indices)
+
+
+def network(name: str) -> torch.nn.Module:
+    """A network with fresh weights as the training holds a teacher."""
+    torch.manual_seed(0)
+    net = models.create(name, CLASSES, SIZE).requires_grad_(False).eval()
+    return net.to(memory_format=torch.channels_last)
+
+
+def setup(teacher: str, student: str) -> Setup:
+    """What a method is built for, for the whole of CIFAR-100."""
+    shapes = (models.feature_shapes(name, CLASSES, SIZE) for name in (student, teacher))
+    return Setup(*shapes, CLASSES, labels())
+
+
+def learner(run: Run, batch_size: int = 64) -> Learner:
+    """The suite's own learner of a run, at its first step; it writes no files."""
+    teacher = run.config["teacher"]
+    built = setup(teacher["model"], run.config["model"]) if teacher else None
+    folder = RunFolder(Path(tempfile.gettempdir()) / "unwritten")
+    steps = -(-IMAGES // batch_size)
+    return Learner(run, folder, built, SIZE, 3, CLASSES, steps, torch.device("cpu"))
+
+
+def features(net: torch.nn.Module, images: Tensor) -> Features:
+    """A teacher's features of a batch."""
+    with torch.no_grad():
+        found: Features = net(images)
+    return found
+
+
+def milliseconds(seconds: Iterable[float]) -> float:
+    """The median, in milliseconds."""
+    return 1000 * statistics.median(seconds)
+
+
+def write(name: str, title: str, rows: list[dict[str, Any]], text: Iterable[str]) -> None:
+    """Store a table as ``<name>.csv`` and ``<name>.md`` and print it."""
+    from tabulate import tabulate
+
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    body = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+    page = "\n".join([f"# {title}", "", *text, "", machine() + ".", "", body, ""])
+    (RESULTS / f"{name}.md").write_text(page, encoding="utf-8")
+    print(page)

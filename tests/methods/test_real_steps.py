@@ -1,0 +1,81 @@
+"""Every method trains on real images, between networks of one style and of two."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wcordbench import models, registry
+from wcordbench.data.batches import Normalise
+from wcordbench.errors import UserError
+from wcordbench.methods.base import Batch
+from wcordbench.suite.schema import MethodSpec
+from wcordbench.training.objective import Objective, objective
+
+PAIRS = {"same": ("resnet14", "resnet8"), "different": ("wrn_16_1", "mobilenetv2")}
+#: four images each of sixteen classes of CIFAR-100's training set
+IMAGES = Path(__file__).parent / "images" / "cifar100_64.npz"
+MEAN, STD = [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]
+
+
+@pytest.fixture(scope="module")
+def images() -> tuple[Tensor, Tensor]:
+    """Real images, normalised as the protocol does, and their labels."""
+    with np.load(IMAGES) as file:
+        pixels, labels = torch.from_numpy(file["pixels"]), torch.from_numpy(file["labels"])
+    return Normalise(MEAN, STD, torch.device("cpu"))(pixels), labels
+
+
+def descend(
+    net: nn.Module, teacher: nn.Module, loss_of: Objective, x: Tensor, batch: Batch, first: bool
+) -> list[float]:
+    """Five steps on one batch; the loss at each."""
+    body = any("student_body" in m.first_stage.trains for m in loss_of.methods if m.first_stage)
+    net.train(body or not first)
+    loss_of.train()
+    parameters = [*net.parameters(), *loss_of.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=0.002)
+    with torch.no_grad():
+        knowledge = teacher(x)
+    losses = []
+    for _ in range(5):
+        features = net(x)
+        compute = loss_of.first_stage_loss if first else loss_of
+        loss = compute(features, knowledge, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("name", sorted(registry.catalogue("method")))
+def test_the_loss_falls_on_real_images(name: str, pair: str, images: tuple[Tensor, Tensor]) -> None:
+    pixels, labels = images
+    chosen = torch.arange(0, 64, 4)
+    x, batch = pixels[chosen], Batch(labels[chosen], chosen)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        teacher, student = (models.create(net, 16) for net in PAIRS[pair])
+        teacher.eval()
+        try:
+            # as if each image were 64: a memory bank of the usual kind, mostly of others
+            loss_of = objective(name, student, teacher, x[:2], labels.repeat(64))
+        except UserError:
+            assert (name, pair) == ("fsp", "different")
+            return
+    assert (name, pair) != ("fsp", "different")
+    stages = [False]
+    if any(e.two_stage for e in MethodSpec(name=name).entries()):
+        stages = [True, False]
+    for first in stages:
+        losses = descend(student, teacher, loss_of, x, batch, first)
+        assert all(map(math.isfinite, losses)), losses
+        # from the second on: CRD's first step sets its constants and meets a random bank
+        assert losses[-1] < max(losses[:2]), losses
