@@ -55,10 +55,19 @@ def batch_of(size: int, seed: int = 0) -> tuple[Tensor, Batch]:
 
 
 def network(name: str) -> torch.nn.Module:
-    """A network with fresh weights as the training holds a teacher."""
+    """A network as the training holds a teacher: fresh weights, batch norms that have seen data.
+
+    Without their statistics the features of deep networks grow beyond what any teacher gives.
+    """
     torch.manual_seed(0)
-    net = models.create(name, CLASSES, SIZE).requires_grad_(False).eval()
-    return net.to(memory_format=torch.channels_last)
+    net = models.create(name, CLASSES, SIZE).requires_grad_(False)
+    net = net.to(memory_format=torch.channels_last)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # the plain mean over batches
+    with torch.no_grad():
+        net.train()(batch_of(64, seed=1)[0])
+    return net.eval()
 
 
 def setup(teacher: str, student: str) -> Setup:

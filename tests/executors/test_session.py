@@ -140,6 +140,15 @@ def test_a_lost_worker_loses_its_own_runs_alone(
     assert store.folder(lost).state == "begun" and not store.folder(lost).held()
 
 
+def test_a_run_that_does_not_fit_beside_others_is_tried_alone(execute: Execute) -> None:
+    large, small = make_run("l", "memory"), make_run("s", "train")
+    events = execute(job(large, small), workers=1)
+    assert sorted(said(events, "done")) == sorted([large.name, small.name])
+    assert [e["runs"] for e in events if e["kind"] == "job"] == [
+        [large.name, small.name], [large.name],
+    ]  # fmt: skip
+
+
 def test_a_run_that_was_done_without_a_word_is_done(execute: Execute) -> None:
     events = execute(job(make_run("q", "quiet")))
     assert [e["kind"] for e in events] == ["job", "done"] and events[1]["top1"] == 50.0

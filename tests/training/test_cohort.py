@@ -202,8 +202,6 @@ def test_a_diverging_run_leaves_and_the_others_go_on(
     [
         (RuntimeError("shapes differ\nin detail"), "error", "RuntimeError: shapes differ"),
         (KeyError(), "error", "KeyError"),
-        (MemoryError(), "memory", "out of memory"),
-        (torch.OutOfMemoryError("tried 2 GiB"), "memory", "out of memory: tried 2 GiB"),
         (UserError("kd: no."), "error", "kd: no."),
     ],
 )
@@ -229,6 +227,41 @@ def test_a_method_that_raises_fails_its_run_alone(
     assert ("Traceback" in failure["traceback"]) == (not isinstance(error, UserError))
     assert [e["reason"] for e in events if e["kind"] == "failed"] == [reason]
     assert outcome(store, runs["Student"]) == want
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "out of memory"),
+        (torch.OutOfMemoryError("tried 2 GiB"), "out of memory: tried 2 GiB"),
+    ],
+)
+def test_a_run_out_of_memory_leaves_its_cohort_and_fails_only_alone(
+    runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str,
+) -> None:  # fmt: skip
+    forward, calls = KD.forward, 0
+
+    def fail(self: KD, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls in (7, 8):
+            raise error
+        return forward(self, *args)
+
+    wanted = {title: alone(runs[title]) for title in ("Student", "KD")}
+    monkeypatch.setattr(KD, "forward", fail)
+    events = train(runs["KD"], runs["Student"])
+    assert [e["reason"] for e in events if e["kind"] == "memory"] == [reason]
+    assert outcome(store, runs["Student"]) == wanted["Student"]
+    assert store.folder(runs["KD"]).state == "begun"
+    train(runs["KD"])
+    failure = store.folder(runs["KD"]).failure()
+    assert (failure["kind"], failure["reason"]) == ("memory", reason)
+    assert "Traceback" in failure["traceback"]
+    store.folder(runs["KD"]).retry()
+    train(runs["KD"])
+    assert outcome(store, runs["KD"]) == wanted["KD"]
 
 
 def test_a_method_that_cannot_be_built_fails_its_run_alone(

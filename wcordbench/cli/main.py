@@ -7,7 +7,7 @@ import sys
 import typer
 
 from wcordbench.cli import list as list_
-from wcordbench.cli import plot, run, table, validate
+from wcordbench.cli import plot, rerun, run, table, validate, verify
 from wcordbench.errors import UserError
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
 app.command("run")(run.command)
 app.command("table")(table.command)
 app.command("plot")(plot.command)
+app.command("verify")(verify.command)
+app.command("rerun")(rerun.command)
 app.command("validate")(validate.command)
 app.command("list")(list_.command)
 

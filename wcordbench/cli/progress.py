@@ -144,6 +144,9 @@ class Progress:
     def _on_busy(self, event: dict[str, Any]) -> None:
         self.note(f"{event['run']}: another process is training it; waiting for that")
 
+    def _on_memory(self, event: dict[str, Any]) -> None:
+        self.note(f"{event['run']}: {event['reason']}; it leaves its cohort and is tried alone")
+
     def _on_lost(self, event: dict[str, Any]) -> None:
         for name in event["runs"]:
             self._over(name)

@@ -40,6 +40,9 @@ def command(
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads a worker.")] = None,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0, help="Minutes between checkpoints within an epoch.")
+    ] = 10.0,
     retry_failed: Annotated[bool, typer.Option(help="Train failed runs again.")] = False,
 ) -> None:
     """Train every run of a suite that is not done yet.
@@ -67,10 +70,12 @@ def command(
             store.prepare()
             _record(undefined, cells, store)
             todo = [r for r in todo if store.folder(r).state != "undefined"]
+        for run in runs:
+            store.folder(run).tidy()
         for run in todo:
             if store.folder(run).state == "failed":
                 store.folder(run).retry()
-        executor = LocalExecutor(results, data, device, workers, threads)
+        executor = LocalExecutor(results, data, device, workers, threads, checkpoint_minutes)
         progress = Progress(runs, store, macs=_macs)
         with progress:
             executor.run(cohorts(todo), progress)

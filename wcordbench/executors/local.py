@@ -289,6 +289,10 @@ class _Session:
             self.error = self.error or UserError(event["reason"])
         elif kind == "busy":
             self._busy(worker.open.pop(event["run"]), worker.job)
+        elif kind == "memory":  # it left a cohort; alone it may fit
+            run = worker.open.pop(event["run"])
+            self.pending.append(Job((run,), worker.job.after))
+            self.report(event)
         else:
             if kind in ("done", "failed", "undefined"):
                 run = worker.open.pop(event["run"])

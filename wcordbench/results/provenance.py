@@ -28,20 +28,31 @@ def environment(device: Any) -> dict[str, Any]:
     driver = None
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        driver = torch.version.cuda
+        driver = _driver()
     return {
         "wcordbench": __version__,
         "python": platform.python_version(),
         **versions,
         "device": device.type,
         "device_name": name,
-        "cuda": driver,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "driver": driver,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "host": socket.gethostname(),
         **commit(),
     }
+
+
+def _driver() -> str | None:
+    """The NVIDIA driver's version."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.split("\n")[0].strip() or None
 
 
 def processor() -> str:

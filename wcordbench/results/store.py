@@ -13,6 +13,7 @@ What a folder holds says what state the run is in::
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -28,6 +29,7 @@ from wcordbench.errors import UserError
 from wcordbench.suite.runs import Run, digest
 
 FORMAT = 1
+LEASE = ".lease"
 State = Literal["done", "failed", "undefined", "begun", "missing"]
 
 
@@ -53,6 +55,9 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        # The old file goes only once the new one is proven readable.
+        if temporary.read_bytes() != data:
+            raise OSError(errno.EIO, "what was written reads back differently")
         temporary.chmod(0o644)
         temporary.replace(path)
         temporary = None
@@ -215,9 +220,14 @@ class RunFolder:
     def finish(self, record: dict[str, Any]) -> None:
         """Mark the run done; the checkpoint, no longer needed, goes."""
         write_atomic(self.path / "result.json", to_json({**record, "format": FORMAT}))
-        for name in ("checkpoint.pt", "failure.json"):
-            with contextlib.suppress(OSError):  # the run is done with or without them
-                (self.path / name).unlink(missing_ok=True)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a finished run has no use for; a crash just before may have left it."""
+        if (self.path / "result.json").is_file():
+            for name in ("checkpoint.pt", "failure.json"):
+                with contextlib.suppress(OSError):  # the run is done with or without them
+                    (self.path / name).unlink(missing_ok=True)
 
     def fail(self, kind: str, reason: str, traceback: str = "") -> None:
         """Mark the run failed (``diverged``, ``error``, ``memory``) or ``undefined``."""
@@ -272,7 +282,7 @@ class RunFolder:
             StorageError: the folder cannot be made or locked.
         """
         self.make()
-        lock = filelock.FileLock(self.path / ".lease")
+        lock = filelock.FileLock(self.path / LEASE)
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
@@ -293,7 +303,7 @@ class RunFolder:
 
     def held(self) -> bool:
         """Whether a process, another one or this, is training the run at this moment."""
-        if not (self.path / ".lease").is_file():
+        if not (self.path / LEASE).is_file():
             return False
         try:
             with self.lease():

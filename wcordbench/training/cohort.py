@@ -65,6 +65,7 @@ class Cohort:
             for run in self.runs:
                 folder = self.store.folder(run)
                 if folder.state not in ("missing", "begun"):
+                    folder.tidy()
                     continue
                 try:
                     leases.enter_context(folder.lease())
@@ -170,8 +171,14 @@ class Cohort:
                 _sentence(type(error).__name__, error),
                 traceback.format_exc(),
             )
-        folder.fail(kind, reason, trace)
         self.learners = [x for x in self.learners if x.run != run]
+        if kind == "memory" and len(self.runs) > 1:
+            # Alone it may fit: the executor tries it again so, from its last checkpoint.
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.report({"kind": "memory", "run": run.name, "reason": reason})
+            return False
+        folder.fail(kind, reason, trace)
         self.report({"kind": "failed", "run": run.name, "reason": reason})
         return False
 

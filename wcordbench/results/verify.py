@@ -1,0 +1,133 @@
+"""Proof that a results folder holds what it claims: identities, checksums, nothing foreign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wcordbench.errors import UserError
+from wcordbench.results.store import LEASE, RunFolder, Store, file_sha256
+from wcordbench.suite.runs import Run, digest
+
+#: what a run's folder may hold
+FILES = {
+    "run.json", "metrics.json", "student.pt", "result.json", "failure.json", "checkpoint.pt", LEASE,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A file that does not belong, and why."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def verify(store: Store, only: Iterable[Run] | None = None) -> tuple[int, list[Finding]]:
+    """Recompute every identity and checksum of a results folder.
+
+    Args:
+        store: the results folder.
+        only: look at these runs' folders alone; all that there are by default.
+
+    Returns:
+        How many runs were looked at, and what is wrong, by path.
+    """
+    folders = store.folders()
+    findings: list[Finding] = []
+    known = {folder.path.name for folder in folders}
+    weights = {name: _weights(RunFolder(store.root / "runs" / name)) for name in known}
+    if only is None:
+        findings += _strangers(store)
+    else:
+        wanted = {run.name for run in only}
+        folders = [folder for folder in folders if folder.path.name in wanted]
+    for folder in folders:
+        findings += _check(folder, weights)
+    return len(folders), sorted(findings, key=lambda f: f.path)
+
+
+def _strangers(store: Store) -> list[Finding]:
+    runs = store.root / "runs"
+    found = [p for p in store.root.iterdir() if p != runs]
+    found += [p for p in runs.iterdir() if not p.is_dir()] if runs.is_dir() else []
+    return [Finding(p, "is not of a run store") for p in found]
+
+
+def _weights(folder: RunFolder) -> tuple[str, str] | None:
+    """The identity and the weights' checksum that a finished run's record claims."""
+    try:
+        record = folder.result()
+        return record["id"], record["weights_sha256"]
+    except (UserError, KeyError):
+        return None
+
+
+def _check(folder: RunFolder, weights: dict[str, tuple[str, str] | None]) -> list[Finding]:
+    findings = []
+
+    def wrong(name: str, reason: str) -> None:
+        findings.append(Finding(folder.path / name, reason))
+
+    for path in folder.path.iterdir():
+        if path.name not in FILES:
+            stale = path.name.startswith(".") and ".tmp-" in path.name
+            left = "was left half-written by a crash; the next run removes it"
+            wrong(path.name, left if stale else "is not a file of a run")
+        elif path.is_symlink() or not path.is_file():
+            wrong(path.name, "is a link or a folder, not a file")
+    if (folder.path / "run.json").exists():
+        _configuration(folder, wrong)
+    else:
+        wrong("run.json", "is missing")
+    if (folder.path / "result.json").exists():
+        _result(folder, weights, wrong)
+    if (folder.path / "failure.json").exists():
+        try:
+            folder.failure()
+        except UserError as error:
+            wrong("failure.json", str(error))
+    checkpoint = folder.path / "checkpoint.pt"
+    if checkpoint.exists() and folder.read_sealed("checkpoint.pt") is None:
+        wrong("checkpoint.pt", "is not the file whose SHA-256 it begins with; training starts anew")
+    return findings
+
+
+def _configuration(folder: RunFolder, wrong: Any) -> None:
+    try:
+        record = folder.read_json("run.json")
+        if digest(record["config"]) != record["id"]:
+            wrong("run.json", "does not have the identity that it records")
+        elif Run(record["config"]).name != folder.path.name:
+            wrong("run.json", f"belongs to {Run(record['config']).name}")
+    except UserError as error:
+        wrong("run.json", str(error))
+    except (KeyError, TypeError, AttributeError):
+        wrong("run.json", "is not a run's configuration")
+
+
+def _result(folder: RunFolder, weights: dict[str, tuple[str, str] | None], wrong: Any) -> None:
+    try:
+        record = folder.result()
+    except UserError as error:
+        wrong("result.json", str(error))
+        return
+    student = folder.path / "student.pt"
+    if student.is_file() and file_sha256(student) != record.get("weights_sha256"):
+        wrong("student.pt", "is not the file whose SHA-256 result.json records")
+    if not (folder.path / "metrics.json").is_file():
+        wrong("metrics.json", "is missing")
+    teacher = record["config"]["teacher"]
+    if teacher is None or "run" not in teacher:
+        return
+    claimed = next((w for w in weights.values() if w is not None and w[0] == teacher["run"]), None)
+    if claimed is not None and claimed[1] != record.get("teacher_sha256"):
+        wrong("result.json", f"was taught by other weights than those of run {teacher['run']}")
+
+
+__all__ = ["Finding", "verify"]
