@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -25,17 +26,33 @@ app.command("rerun")(rerun.command)
 app.command("validate")(validate.command)
 app.command("list")(list_.command)
 
+#: The error for wrong flags: click's, or in later versions typer's own copy of it.
+_USAGE: Any = typer.BadParameter.__base__
+
 
 def main() -> None:
-    """Entry point: a :class:`UserError` becomes one sentence and exit code 2."""
+    """Entry point: a :class:`UserError` or a wrong flag becomes one sentence and exit code 2."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except UserError as error:
-        print("wcordbench:", *str(error).splitlines(), file=sys.stderr)
-        sys.exit(2)
+        _refuse(*str(error).splitlines())
+    except _USAGE as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+        command = error.ctx.command_path if error.ctx else "wcordbench"
+        sentence = error.format_message().rstrip(".")
+        _refuse(*f"{sentence}; see {command} --help".splitlines())
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
     except BrokenPipeError:  # `wcordbench table | head`
         sys.stderr.close()
         sys.exit(0)
+
+
+def _refuse(*lines: str) -> None:
+    print("wcordbench:", *lines, file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 from wcordbench import registry
 from wcordbench.errors import UserError
-from wcordbench.suite.schema import MethodSpec, Pair, Suite, show
+from wcordbench.suite.schema import MethodSpec, Pair, Suite, Teacher, show
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,17 @@ class Undefined:
 def check_shapes(suite: Suite) -> list[Undefined]:
     """Build every network of the suite without memory and see what it makes of the images.
 
-    Every method is built once as well, so that an option out of range shows now.
+    A dataset that does not say its classes is taken to have 100; a checkpoint for it is
+    read when it trains. Every method is built once as well, so that an option out of range
+    shows now.
 
     Returns:
         The methods that are undefined for a pair.
 
     Raises:
-        UserError: a network does not exist or cannot take the images' size, a method does not
-            take its options' values, or a plugin cannot be imported.
+        UserError: a network does not exist or cannot take the images' size, a teacher's
+            checkpoint is not one of its network and classes, a method does not take its
+            options' values, or a plugin cannot be imported.
     """
     import torch  # only here: reading and expanding a suite must not need it
 
@@ -60,6 +63,16 @@ def check_shapes(suite: Suite) -> list[Undefined]:
             )
             for key, name in (("student", pair.student), ("teacher", pair.teacher.model))
         )
+        if pair.teacher.checkpoint is not None and "classes" in meta:
+            _try(
+                suite,
+                functools.partial(_weights, pair.teacher, classes, size, channels),
+                f"{pair.teacher.checkpoint} cannot be read",
+                "pairs",
+                i,
+                "teacher",
+                "checkpoint",
+            )
         # One image a class: enough for what a method checks when it is built.
         setup = Setup(student, teacher, classes, torch.arange(classes))
         for j, method in enumerate(suite.methods):
@@ -84,6 +97,18 @@ def check_shapes(suite: Suite) -> list[Undefined]:
                     )
                 built.add(j)
     return notes
+
+
+def _weights(teacher: Teacher, classes: int, size: int, channels: int) -> None:
+    """Read a teacher's checkpoint once: of another architecture it is known before training."""
+    import torch
+
+    from wcordbench import models
+
+    with torch.random.fork_rng(devices=[]):
+        model = models.create(teacher.model, classes, size, channels)
+    assert teacher.checkpoint is not None
+    models.load_checkpoint(model, teacher.checkpoint)
 
 
 def _option(suite: Suite, name: str, default: int) -> int:
