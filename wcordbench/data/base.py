@@ -78,9 +78,14 @@ def load(config: dict[str, Any], root: Path) -> Dataset:
             what a network can be trained on (no images, not square, labels without a class).
     """
     name = config["name"]
+    from wcordbench.data.task import apply_task
+
     entry = registry.get("dataset", name)
     dataset: Dataset = entry.load()(root, **config["options"])
     _check(dataset, name, len(config["mean"]))
+    if "task" in config:
+        dataset = apply_task(dataset, config["task"])
+        _check(dataset, name, len(config["mean"]))
     size = config["size"]
     if size is None:
         return dataset

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wcordbench.data.base import Images
+from wcordbench.data.views import Normalise, View, batch_views
 from wcordbench.methods.base import Batch
 from wcordbench.seeds import derive
 
@@ -31,6 +33,7 @@ class TrainingBatches:
         crop_padding: pixels; 0 for no crop.
         flip: whether to mirror.
         device: where the images live and batches are made.
+        views: what the student and the teacher see of the cut-out image; by default all.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class TrainingBatches:
         crop_padding: int,
         flip: bool,
         device: torch.device,
+        views: tuple[View, View] | None = None,
     ) -> None:
         padding = ((0, 0), (crop_padding, crop_padding), (crop_padding, crop_padding), (0, 0))
         self.pixels = torch.from_numpy(np.pad(images.pixels, padding)).to(device)
@@ -50,7 +54,8 @@ class TrainingBatches:
         self.size = images.pixels.shape[1:3]
         self.batch_size, self.seed = batch_size, seed
         self.padding, self.flip, self.device = crop_padding, flip, device
-        self.normalise = Normalise(mean, std, device)
+        whole = View(None, self.size[0], mean, std, device)
+        self.student, self.teacher = views or (whole, whole)
 
     def __len__(self) -> int:
         """Steps an epoch."""
@@ -64,16 +69,36 @@ class TrainingBatches:
             start: the first step drawn; its batch does not depend on where one starts.
 
         Yields:
-            Images, float32 ``(B, C, H, W)`` in channels-last memory, and their labels and
-            indices; the last batch may be smaller.
+            The student's images, float32 ``(B, C, H, W)`` in channels-last memory, and their
+            labels and indices; the last batch may be smaller.
         """
+        for pixels, step, batch in self.pixels_of(epoch, start):
+            yield self.student(pixels, epoch, step), batch
+
+    def pairs(
+        self, epoch: int, start: int = 0
+    ) -> Iterator[tuple[Tensor, Callable[[], Tensor], Batch]]:
+        """As :meth:`epoch`, and the teacher's images of the same crops and flips.
+
+        Yields:
+            The student's images, a function that makes the teacher's (the same tensor where
+            both see the same), labels and indices.
+        """
+        for pixels, step, batch in self.pixels_of(epoch, start):
+            images = self.student(pixels, epoch, step)
+            if self.teacher is self.student:
+                yield images, partial(_same, images), batch
+            else:
+                yield images, partial(self.teacher, pixels, epoch, step), batch
+
+    def pixels_of(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, int, Batch]]:
+        """The cut-out pixels, uint8 ``(B, H, W, C)``, that every view of a step is made of."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
         order = torch.randperm(len(self.labels), generator=generator).to(self.device)
         for step in range(start, len(self)):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             generator.manual_seed(derive(self.seed, "augment", epoch, step))
-            images = self.normalise(self._augment(indices, generator))
-            yield images, Batch(self.labels[indices], indices)
+            yield self._augment(indices, generator), step, Batch(self.labels[indices], indices)
 
     def _augment(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         b, (height, width) = len(indices), self.size
@@ -88,22 +113,6 @@ class TrainingBatches:
         return self.pixels[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-class Normalise:
-    """uint8 ``(B, H, W, C)`` to float32 ``(B, C, H, W)`` in channels-last memory.
-
-    Args:
-        mean, std: one value a channel, of values in [0, 1].
-        device: where the images are.
-    """
-
-    def __init__(self, mean: list[float], std: list[float], device: torch.device) -> None:
-        self.scale = (1 / (255 * torch.tensor(std))).to(device)
-        self.shift = (torch.tensor(mean) / torch.tensor(std)).to(device)
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        return (pixels.float().mul_(self.scale).sub_(self.shift)).permute(0, 3, 1, 2)
-
-
 class TestBatches:
     """The test set in order, without augmentation.
 
@@ -111,29 +120,44 @@ class TestBatches:
         images: the test images.
         mean, std: one value a channel, of values in [0, 1].
         device: where the images live and batches are made.
+        view: what the network sees of an image; by default all.
     """
 
     __test__ = False  # not a test case, whatever pytest makes of the name
 
     def __init__(
-        self, images: Images, mean: list[float], std: list[float], device: torch.device
-    ) -> None:
+        self, images: Images, mean: list[float], std: list[float], device: torch.device,
+        view: View | None = None,
+    ) -> None:  # fmt: skip
         self.tensor = torch.from_numpy(np.ascontiguousarray(images.pixels)).to(device)
         self.labels = torch.from_numpy(images.labels).to(device)
-        self.normalise = Normalise(mean, std, device)
-        height, width = images.pixels.shape[1:3]
+        height = images.pixels.shape[1]
+        self.view = view or View(None, height, mean, std, device)
+        side = max(height, self.view.size)
         # Smaller batches of large images: memory, and the time until a stop is noticed.
-        self.batch_size = max(1, min(500, 500 * 64 * 64 // (height * width)))
+        self.batch_size = max(1, min(500, 500 * 64 * 64 // (side * side)))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Images, float32 ``(B, C, H, W)``, and labels ``(B,)``."""
         for start in range(0, len(self.labels), self.batch_size):
             part = slice(start, start + self.batch_size)
-            yield self.normalise(self.tensor[part]), self.labels[part]
+            yield self.view(self.tensor[part], "test", start), self.labels[part]
 
 
-def dataset_batches(config: dict[str, Any], train: Images, device: torch.device) -> TrainingBatches:
-    """The training batches that a run's configuration describes."""
+def dataset_batches(
+    config: dict[str, Any],
+    train: Images,
+    device: torch.device,
+    teacher: dict[str, Any] | None = None,
+) -> TrainingBatches:
+    """The training batches that a run's configuration describes.
+
+    Args:
+        config: of a run.
+        train: the training images.
+        device: where batches are made.
+        teacher: the ``teacher`` part of the configuration; None where no run has one.
+    """
     dataset, protocol = config["dataset"], config["train"]
     return TrainingBatches(
         train,
@@ -144,4 +168,12 @@ def dataset_batches(config: dict[str, Any], train: Images, device: torch.device)
         protocol["augment"]["crop_padding"],
         protocol["augment"]["flip"],
         device,
+        batch_views(config, teacher, train.pixels.shape[1], device),
     )
+
+
+def _same(images: Tensor) -> Tensor:
+    return images
+
+
+__all__ = ["Normalise", "TestBatches", "TrainingBatches", "dataset_batches"]

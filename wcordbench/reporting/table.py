@@ -15,6 +15,11 @@ from wcordbench.results.summary import Summary, summarise
 from wcordbench.suite.runs import Cell, Run
 from wcordbench.suite.schema import Suite
 
+METRICS = {
+    "top1": "Top-1 test accuracy (%) after the last epoch",
+    "top5": "Top-5 test accuracy (%) after the last epoch",
+    "auc": "Test AUC (%) after the last epoch",
+}
 Compare = Literal["published", "none"]
 
 
@@ -130,14 +135,14 @@ def build(suite: Suite, cells: Iterable[Cell], store: Store, compare: Compare | 
         entries = []
         for pair in pairs:
             seeds = runs.get((name, pair.name))
-            summary = summarise(seeds, store) if seeds else None
+            summary = summarise(seeds, store, suite.metric) if seeds else None
             number = numbers.get((pair.teacher.model, pair.student, key))
             entries.append(Entry(summary, number, note=_note(summary, notes)))
         rows.append((name, entries))
     _mark_best(rows)
     return Table(
         suite.title or suite.name,
-        "Top-1 test accuracy (%) after the last epoch",
+        METRICS[suite.metric],
         [p.teacher.model for p in pairs],
         [p.student for p in pairs],
         rows,

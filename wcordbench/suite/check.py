@@ -47,7 +47,10 @@ def check_shapes(suite: Suite) -> list[Undefined]:
 
     meta = registry.get("dataset", suite.dataset.name).meta
     size = suite.dataset.size or meta.get("size") or _option(suite, "image_size", 32)
-    classes = meta.get("classes", 100)
+    classes = suite.task.classes if suite.task else meta.get("classes", 100)
+    sizes = {
+        "student": suite.views.student.size or size, "teacher": suite.views.teacher.size or size
+    }  # fmt: skip
     channels = len(suite.dataset.mean)
     notes = []
     built = set()
@@ -55,18 +58,18 @@ def check_shapes(suite: Suite) -> list[Undefined]:
         student, teacher = (
             _try(
                 suite,
-                functools.partial(models.feature_shapes, name, classes, size, channels),
-                f"{name} cannot take images of {size}×{size} pixels",
+                functools.partial(models.feature_shapes, name, classes, sizes[key], channels),
+                f"{name} cannot take images of {sizes[key]}×{sizes[key]} pixels",
                 "pairs",
                 i,
                 key,
             )
             for key, name in (("student", pair.student), ("teacher", pair.teacher.model))
         )
-        if pair.teacher.checkpoint is not None and "classes" in meta:
+        if pair.teacher.checkpoint is not None and (suite.task or "classes" in meta):
             _try(
                 suite,
-                functools.partial(_weights, pair.teacher, classes, size, channels),
+                functools.partial(_weights, pair.teacher, classes, sizes["teacher"], channels),
                 f"{pair.teacher.checkpoint} cannot be read",
                 "pairs",
                 i,

@@ -26,6 +26,7 @@ from wcordbench.suite.schema import (
     phrase,
     show,
 )
+from wcordbench.suite.sweep import Swept, expand_sweeps, in_file
 
 #: more than any suite needs, less than aliases of aliases can make of a few lines
 MOST_VALUES = 100_000
@@ -170,14 +171,24 @@ def load_suite(path: str | Path, overrides: Iterable[str] = ()) -> Suite:
         for override in overrides:
             source.overrides.append((override, _set(data, override)))
         problem = _add_plugins(path, data)
+    written = data
+    swept: list[Swept] = []
+    if problem is None and isinstance(data.get("methods"), list):
+        try:
+            methods, swept = expand_sweeps(data["methods"])
+            data = {**data, "methods": methods}
+        except Mistake as error:
+            problem = error
     if problem is None:
         try:
             suite = Suite.model_validate(data)
         except ValidationError as error:
             problem = _first(error, data)
+            problem.at = in_file(problem.at, swept)
         else:
-            suite._source = source
+            suite._source, suite._swept = source, swept
             return suite
+    data = written
     if source.overrides and not source.related(problem.at) and not _valid(path):
         source.overrides.clear()  # none is to blame
     sentence = problem.message
@@ -352,7 +363,7 @@ def _written(at: Location, data: Any) -> Location:
 
 def _item(data: Any, part: str | int, default: Any) -> Any:
     if isinstance(data, list) and isinstance(part, int):
-        return data[part]
+        return data[part] if part < len(data) else default
     return data.get(part, default) if isinstance(data, dict) else default
 
 

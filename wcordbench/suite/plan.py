@@ -59,7 +59,10 @@ def _batches(run: Run) -> str:
     """Equal for runs that see the same batches at the same step."""
     c = run.config
     t = c["train"]
-    shape = [c["dataset"], c["seed"], t["epochs"], t["batch_size"], t["augment"], t["precision"]]
+    shape = [
+        c["dataset"], c.get("view"), c["seed"],
+        t["epochs"], t["batch_size"], t["augment"], t["precision"],
+    ]  # fmt: skip
     return json.dumps(shape, sort_keys=True)
 
 

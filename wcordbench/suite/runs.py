@@ -71,7 +71,10 @@ class Cell:
 
 def _dataset(suite: Suite) -> dict[str, Any]:
     """The dataset's part of a configuration; resolved once, since a suite has thousands of runs."""
-    return {**suite.dataset.model_dump(), "options": suite.dataset.resolved_options()}
+    config = {**suite.dataset.model_dump(), "options": suite.dataset.resolved_options()}
+    if suite.task is not None:
+        config["task"] = suite.task.model_dump(exclude_none=True)
+    return config
 
 
 def _config(
@@ -83,11 +86,13 @@ def _config(
     train: Train,
     seed: int,
     teacher: dict[str, Any] | None,
+    view: dict[str, Any] | None,
+    metric: str,
 ) -> dict[str, Any]:
     protocol = train.model_dump()
     if not any(registry.get("method", t.name).two_stage for t in terms):
         del protocol["first_stage"]  # changes nothing for a method without one
-    return {
+    config = {
         "dataset": copy.deepcopy(dataset),
         "model": model,
         "teacher": teacher,
@@ -95,6 +100,12 @@ def _config(
         "train": protocol,
         "seed": seed,
     }
+    # What most suites do not say is left out, so that it does not change their identities.
+    if view is not None:
+        config["view"] = copy.deepcopy(view)
+    if metric == "auc":  # the others are always measured
+        config["metric"] = metric
+    return config
 
 
 @functools.cache
@@ -128,7 +139,16 @@ def teacher_run(suite: Suite, pair: Pair) -> Run | None:
     train = merge(suite.train, pair.teacher.train)
     return Run(
         _config(
-            _dataset(suite), pair.teacher.model, "student", 1.0, [], train, pair.teacher.seed, None
+            _dataset(suite),
+            pair.teacher.model,
+            "student",
+            1.0,
+            [],
+            train,
+            pair.teacher.seed,
+            None,
+            suite.views.teacher.config(suite.dataset),
+            suite.metric,
         )
     )
 
@@ -146,10 +166,13 @@ def expand(suite: Suite) -> list[Cell]:
         if (run := teachers[pair.name]) is not None
     ]
     dataset = _dataset(suite)
+    view, privileged = (v.config(suite.dataset) for v in (suite.views.student, suite.views.teacher))
     resolved = [(method, method.terms()) for method in suite.methods]
     for number, pair in enumerate(suite.pairs):
         run = teachers[pair.name]
         source: dict[str, Any] = {"model": pair.teacher.model}
+        if privileged is not None:
+            source["view"] = privileged
         if run is not None:
             source["run"] = run.id
         elif pair.teacher.checkpoint is not None:
@@ -166,6 +189,8 @@ def expand(suite: Suite) -> list[Cell]:
                     train,
                     seed,
                     source if terms else None,
+                    view,
+                    suite.metric,
                 )
                 cells.append(
                     Cell(

@@ -6,7 +6,6 @@ Every number of a protocol stands here once with its meaning; a suite file gives
 from __future__ import annotations
 
 import dataclasses
-import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,28 +25,21 @@ from pydantic import (
 
 from wcordbench import registry
 from wcordbench.errors import UserError
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveInt = Annotated[int, Field(gt=0)]
-
-
-class Mistake(ValueError):  # noqa: N818
-    """A wrong value: what is wrong with it, and where below the model that is validated.
-
-    Args:
-        message: what follows the key's path in a sentence.
-        at: the path.
-    """
-
-    def __init__(self, message: str, *at: str | int) -> None:
-        super().__init__(message)
-        self.message, self.at = message, at
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors, and so are values of another type ("5" is not 5)."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+from wcordbench.suite.base import (
+    SCHEDULES,
+    Fraction,
+    Mistake,
+    PositiveInt,
+    Strict,
+    located,
+    one_line,
+    phrase,
+    registered,
+    resolve_options,
+    show,
+)
+from wcordbench.suite.dataset import Dataset, Task, View, Views
+from wcordbench.suite.sweep import Swept, in_file
 
 
 class StepSchedule(Strict):
@@ -70,9 +62,6 @@ class OneCycleSchedule(Strict):
 
     type: Literal["one_cycle"] = "one_cycle"
     warmup: float = Field(0.25, ge=0, lt=1, description="fraction of all steps")
-
-
-SCHEDULES = ("step", "one_cycle")
 
 
 class Augment(Strict):
@@ -169,18 +158,6 @@ def _named(key: str) -> BeforeValidator:
     return BeforeValidator(lambda v: {key: v} if isinstance(v, str) else v)
 
 
-def registered(kind: registry.Kind, name: str) -> registry.Entry:
-    """As :func:`wcordbench.registry.get`, for use in validators.
-
-    Raises:
-        Mistake: no such name.
-    """
-    try:
-        return registry.get(kind, name)
-    except UserError as error:
-        raise Mistake(f": {error}") from None
-
-
 def _model_name(value: Any) -> Any:
     if isinstance(value, str) and not value.startswith("timm:"):
         registered("model", value)
@@ -231,68 +208,6 @@ class Pair(Strict):
     def name(self) -> str:
         """``teacher->student``, as ``--pair`` takes it."""
         return f"{self.teacher.model}->{self.student}"
-
-
-class Dataset(Strict):
-    """Images, the size they are used at, and how they are normalised."""
-
-    name: str
-    options: dict[str, Any] = {}
-    size: PositiveInt | None = Field(
-        None, description="pixels; images are averaged down to it once, when loaded"
-    )
-    mean: list[Fraction] = Field(min_length=1, description="per channel, of values in [0, 1]")
-    std: list[Annotated[float, Field(gt=0, le=1)]] = Field(description="per channel")
-
-    @model_validator(mode="after")
-    def _known(self) -> Dataset:
-        try:
-            meta = registered("dataset", self.name).meta
-        except Mistake as error:
-            raise Mistake(error.message, "name") from None
-        try:
-            self.resolved_options()
-        except Mistake as error:
-            raise Mistake(error.message, "options", *error.at) from None
-        if self.size is not None and self.size > meta.get("size", self.size):
-            raise Mistake(
-                f"is {self.size}, but {self.name} has images of {meta['size']} pixels;"
-                f" choose at most {meta['size']}",
-                "size",
-            )
-        channels = meta.get("channels", len(self.mean))
-        for key in ("mean", "std"):
-            n = len(getattr(self, key))
-            if n != channels:
-                reason = (
-                    f"{self.name} has {channels} channel{'s' * (channels != 1)}"
-                    if "channels" in meta
-                    else f"mean has {channels}"
-                )
-                raise Mistake(f"has {n} value{'s' * (n != 1)}, but {reason}; give one each", key)
-        return self
-
-    def resolved_options(self) -> dict[str, Any]:
-        """Every option of the dataset, the defaults included.
-
-        Raises:
-            Mistake: an option is unknown, missing or of the wrong type.
-        """
-        return _options(registered("dataset", self.name), self.options)
-
-
-def _options(entry: registry.Entry, given: dict[str, Any]) -> dict[str, Any]:
-    """Validate options against the definition's signature and fill in the defaults."""
-    for key in given:
-        if key not in entry.options:
-            hint = registry.nearest(key, entry.options) or "; it has none"
-            raise Mistake(f": {entry.kind} {entry.name!r} has no such option{hint}", key)
-    model = create_model(f"{entry.name} options", __base__=Strict, **registry.option_model(entry))  # type: ignore[call-overload]
-    try:
-        return dict(model.model_validate(given).model_dump())
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Mistake(phrase(dict(first)), *first["loc"]) from None
 
 
 class MethodTerm(Strict):
@@ -369,7 +284,7 @@ class MethodSpec(BaseModel):
                 MethodTerm(
                     name=entry.name,
                     weight=float(own if i == 0 else added),
-                    options=_options(entry, options),
+                    options=resolve_options(entry, options),
                 )
             )
         # At weight 0 a method still matters if it has a first stage.
@@ -422,17 +337,39 @@ class Suite(Strict):
     title: str = ""
     plugins: list[str] = Field([], description="Python files that register more, by path")
     dataset: Annotated[Dataset, _named("name")]
+    task: Task | None = Field(None, description="classes made of the dataset's; None: its own")
+    views: Views = Views()
+    metric: Literal["top1", "top5", "auc"] = Field(
+        "top1", description="what the table shows, in percent"
+    )
     train: Train
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     pairs: list[Pair] = Field(min_length=1)
     methods: list[Annotated[MethodSpec, _named("name")]] = Field(min_length=1)
 
     _source: Source | None = PrivateAttr(None)
+    #: where each method stands in the file, and what of it is swept
+    _swept: list[Swept] = PrivateAttr(default_factory=list)
+
+    @property
+    def swept(self) -> dict[str, Swept]:
+        """The methods that come from a sweep, by their title."""
+        both = zip(self.methods, self._swept, strict=False)
+        return {method.title: swept for method, swept in both if swept.values}
 
     def mistake(self, message: str, *at: str | int) -> UserError:
         """The error to raise for a mistake that shows only when the suite is used."""
+        at = in_file(at, self._swept)
         where = self._source.blame(at) + ": " if self._source else ""
         return UserError(one_line(f"{where}{located(message, at)}"))
+
+    @model_validator(mode="after")
+    def _views_fit(self) -> Suite:
+        try:
+            self.views.fit(len(self.dataset.mean))
+        except Mistake as error:
+            raise Mistake(error.message, "views", *error.at) from None
+        return self
 
     @model_validator(mode="after")
     def _distinct(self) -> Suite:
@@ -469,74 +406,8 @@ class Suite(Strict):
             raise Mistake(phrase(dict(first)), *at, *below) from None
 
 
-# --- saying what is wrong -------------------------------------------------------
-
-LONGEST = 600
-_PHRASES = {
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "string_type": "must be text",
-    "bool_type": "must be true or false",
-    "list_type": "must be a list",
-    "dict_type": "must be a mapping",
-    "model_type": "must be a mapping",
-    "model_attributes_type": "must be a mapping",
-    "finite_number": "must be a finite number",
-    "string_pattern_mismatch": "must be made of letters, digits, '_' and '-'",
-}
-
-
-def phrase(error: dict[str, Any]) -> str:
-    """What pydantic's error says, as what follows the key's path in a sentence."""
-    kind, context = error["type"], error.get("ctx", {})
-    if isinstance(context.get("error"), Mistake):
-        return str(context["error"].message)
-    if kind == "missing":
-        return "is missing"
-    if kind == "too_short":
-        return "must not be empty"
-    if kind == "union_tag_not_found":
-        return f"needs a type; valid: {', '.join(SCHEDULES)}"
-    if kind == "union_tag_invalid":
-        tag = context.get("tag", "")
-        return f": unknown type {show(tag)}{registry.nearest(tag, SCHEDULES)}"
-    text = _PHRASES.get(kind) or error["msg"].replace("Input should be", "must be")
-    hint = ""
-    if kind == "literal_error" and isinstance(error["input"], str):
-        names = [n.strip(" '") for n in context["expected"].replace(" or ", ", ").split(",")]
-        hint = registry.nearest(error["input"], names)
-        hint = hint if "did you mean" in hint else ""
-    return f"{text[0].lower()}{text[1:]}, not {show(error['input'])}{hint}"
-
-
-def show(value: Any) -> str:
-    """A value as a sentence quotes it: YAML's words, and never long."""
-    words = {None: "nothing", True: "true", False: "false"}
-    if value is None or isinstance(value, bool):
-        return words[value]
-    if isinstance(value, list | dict) and not value:
-        return "an empty list" if isinstance(value, list) else "an empty mapping"
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = short.maxlong = 60
-    short.maxlevel, short.maxlist, short.maxdict = 2, 4, 3
-    return short.repr(value)
-
-
-def one_line(sentence: str) -> str:
-    """A sentence that stays one on a terminal, whatever names and values it quotes."""
-    sentence = "".join(c if c.isprintable() else " " for c in sentence)
-    return sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST - 3]}..."
-
-
-def located(message: str, at: Iterable[str | int]) -> str:
-    """A sentence about the key at a path."""
-    key = ".".join(str(p) for p in at)
-    if not key:
-        return message.removeprefix(": ")
-    return f"key {key!r}{'' if message.startswith(':') else ' '}{message}"
-
-
 __all__ = [
-    "Dataset", "MethodSpec", "MethodTerm", "Mistake", "Pair", "Source", "Strict", "Suite",
-    "Teacher", "Train", "merge",
+    "SCHEDULES", "Dataset", "MethodSpec", "MethodTerm", "Mistake", "Pair", "Source", "Strict",
+    "Suite", "Task", "Teacher", "Train", "View", "Views", "located", "merge", "one_line",
+    "phrase", "registered", "show",
 ]  # fmt: skip

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from wcordbench import models
 from wcordbench.data import base as data
 from wcordbench.data.batches import TestBatches, dataset_batches
+from wcordbench.data.views import View
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Features, Setup
 from wcordbench.results.provenance import environment
 from wcordbench.results.store import RunBusyError, RunFolder, StorageError, Store, file_sha256
 from wcordbench.suite.runs import Run
 from wcordbench.training.learner import DivergedError, Learner, StoppedError, seeded
+from wcordbench.training.metrics import check_auc
 from wcordbench.training.objective import undefined
 
 Report = Callable[[dict[str, Any]], None]
@@ -83,10 +85,15 @@ class Cohort:
         with data.listening(lambda line: self.report({"kind": "note", "line": line})):
             self.dataset = data.load(config["dataset"], self.data_root)
         self.fingerprint = self.dataset.fingerprint()
-        self.batches = dataset_batches(config, self.dataset.train, self.device)
-        self.test = TestBatches(
-            self.dataset.test, config["dataset"]["mean"], config["dataset"]["std"], self.device
-        )
+        if any(run.config.get("metric") == "auc" for run, _ in todo):
+            check_auc(self.dataset.test.labels, self.dataset.classes)
+        source = next((r.config["teacher"] for r, _ in todo if r.config["teacher"]), None)
+        self.batches = dataset_batches(config, self.dataset.train, self.device, source)
+        mean, std = config["dataset"]["mean"], config["dataset"]["std"]
+        side = self.dataset.test.pixels.shape[1]
+        # One noise for all runs, whatever their seed: they are tested on the same images.
+        view = View(config.get("view"), side, mean, std, self.device)
+        self.test = TestBatches(self.dataset.test, mean, std, self.device, view)
         self.started = time.time()
         self.environment = environment(self.device)  # now: the tree may change while we train
         teacher = self._teacher([run for run, _ in todo])
@@ -111,11 +118,11 @@ class Cohort:
         epoch, step = min((x.epoch, x.step) for x in active)
         for learner in active:
             learner.start_epoch()
-        for images, batch in self.batches.epoch(epoch, step):
+        for images, privileged, batch in self.batches.pairs(epoch, step):
             members = [x for x in active if (x.epoch, x.step) == (epoch, step)]
             features = None
             if teacher is not None and any(x.needs_teacher for x in members):
-                features = self._see(teacher, images, members[0])
+                features = self._see(teacher, privileged(), members[0])
             for learner in members:
                 train = partial(learner.train_step, images, features, batch)
                 if not self._guard(learner.run, learner.folder, train):
@@ -188,13 +195,12 @@ class Cohort:
         if not taught:
             return None
         run = taught[0]
-        pixels = self.dataset.train.pixels
         with seeded(0):  # the weights are read below: only the global generator must not move
             model = models.create(
                 run.config["teacher"]["model"],
                 len(self.dataset.classes),
-                pixels.shape[1],
-                pixels.shape[3],
+                self.batches.teacher.size,
+                self.dataset.train.pixels.shape[3],
             )
         if run.teacher is not None:
             folder = self.store.folder(run.teacher)
@@ -223,13 +229,13 @@ class Cohort:
         return model.eval().to(self.device).to(memory_format=torch.channels_last)
 
     def _add(self, run: Run, folder: RunFolder) -> None:
-        pixels = self.dataset.train.pixels
-        size, channels, classes = pixels.shape[1], pixels.shape[3], len(self.dataset.classes)
+        size, seen = self.batches.student.size, self.batches.teacher.size
+        channels, classes = self.dataset.train.pixels.shape[3], len(self.dataset.classes)
         setup = None
         if run.config["teacher"] is not None:
             setup = Setup(
                 models.feature_shapes(run.config["model"], classes, size, channels),
-                models.feature_shapes(run.config["teacher"]["model"], classes, size, channels),
+                models.feature_shapes(run.config["teacher"]["model"], classes, seen, channels),
                 classes,
                 self.batches.labels,
             )
@@ -310,6 +316,7 @@ class Cohort:
                     "top1": tests[-1]["test_top1"],
                     "top5": tests[-1]["test_top5"],
                     "best_top1": max(m["test_top1"] for m in tests),
+                    **({"auc": tests[-1]["test_auc"]} if "test_auc" in tests[-1] else {}),
                 },
                 "weights_sha256": file_sha256(folder.path / "student.pt"),
                 "metrics_sha256": file_sha256(folder.path / "metrics.json"),

@@ -18,6 +18,7 @@ from wcordbench.methods.base import Batch, Features, Setup
 from wcordbench.results.store import RunFolder
 from wcordbench.seeds import derive
 from wcordbench.suite.runs import Run
+from wcordbench.training import metrics
 from wcordbench.training.objective import Objective
 from wcordbench.training.schedule import learning_rate
 
@@ -189,7 +190,10 @@ class Learner:
         }
         if not self.in_first_stage:
             precision = self.protocol["precision"]
-            record |= evaluate(self.student, test, precision, self.device, should_stop)
+            record |= evaluate(
+                self.student, test, precision, self.device, should_stop,
+                auc=self.run.config.get("metric") == "auc",
+            )  # fmt: skip
             if not math.isfinite(record["test_loss"]):  # the last step of all broke the weights
                 raise DivergedError(
                     f"the loss on the test images became {record['test_loss']} in {self._where()}"
@@ -295,6 +299,7 @@ def evaluate(
     precision: str,
     device: torch.device,
     should_stop: Callable[[], bool] = lambda: False,
+    auc: bool = False,
 ) -> dict[str, float]:
     """Top-1 and top-5 accuracy in percent and the mean cross entropy in nats.
 
@@ -304,6 +309,8 @@ def evaluate(
         precision: ``fp32``, or ``bf16`` for autocast.
         device: where it all is.
         should_stop: asked before every batch.
+        auc: whether to give the area under the ROC curve as well, in percent; it is left out
+            where a logit is not finite (``test_loss`` says so).
 
     Raises:
         StoppedError: ``should_stop`` said so.
@@ -314,6 +321,8 @@ def evaluate(
     top5 = torch.zeros((), dtype=torch.int64, device=device)
     loss = torch.zeros((), dtype=torch.float64, device=device)
     count = 0
+    scores: list[Tensor] = []
+    truth: list[Tensor] = []
     try:
         for images, labels in test:
             if should_stop():
@@ -326,13 +335,21 @@ def evaluate(
             top5 += ranked.sum()
             loss += nn.functional.cross_entropy(logits, labels, reduction="sum")
             count += len(labels)
+            if auc:
+                scores.append(logits)
+                truth.append(labels)
     finally:
         model.train(was_training)
-    return {
+    measured = {
         "test_top1": 100 * top1.item() / count,
         "test_top5": 100 * top5.item() / count,
         "test_loss": loss.item() / count,
     }
+    if auc and math.isfinite(measured["test_loss"]):
+        measured["test_auc"] = metrics.auc(
+            torch.cat(truth).cpu().numpy(), torch.cat(scores).cpu().numpy()
+        )
+    return measured
 
 
 __all__ = ["DivergedError", "Learner", "StoppedError", "evaluate", "seeded"]

@@ -1,0 +1,130 @@
+"""What every model of a suite is made of: strict values, and sentences about wrong ones."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from wcordbench import registry
+from wcordbench.errors import UserError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class Mistake(ValueError):  # noqa: N818
+    """A wrong value: what is wrong with it, and where below the model that is validated.
+
+    Args:
+        message: what follows the key's path in a sentence.
+        at: the path.
+    """
+
+    def __init__(self, message: str, *at: str | int) -> None:
+        super().__init__(message)
+        self.message, self.at = message, at
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, and so are values of another type ("5" is not 5)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+SCHEDULES = ("step", "one_cycle")
+
+
+def registered(kind: registry.Kind, name: str) -> registry.Entry:
+    """As :func:`wcordbench.registry.get`, for use in validators.
+
+    Raises:
+        Mistake: no such name.
+    """
+    try:
+        return registry.get(kind, name)
+    except UserError as error:
+        raise Mistake(f": {error}") from None
+
+
+def resolve_options(entry: registry.Entry, given: dict[str, Any]) -> dict[str, Any]:
+    """Validate options against the definition's signature and fill in the defaults."""
+    for key in given:
+        if key not in entry.options:
+            hint = registry.nearest(key, entry.options) or "; it has none"
+            raise Mistake(f": {entry.kind} {entry.name!r} has no such option{hint}", key)
+    model = create_model(f"{entry.name} options", __base__=Strict, **registry.option_model(entry))  # type: ignore[call-overload]
+    try:
+        return dict(model.model_validate(given).model_dump())
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Mistake(phrase(dict(first)), *first["loc"]) from None
+
+
+# --- saying what is wrong -------------------------------------------------------
+
+LONGEST = 600
+_PHRASES = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "finite_number": "must be a finite number",
+    "string_pattern_mismatch": "must be made of letters, digits, '_' and '-'",
+}
+
+
+def phrase(error: dict[str, Any]) -> str:
+    """What pydantic's error says, as what follows the key's path in a sentence."""
+    kind, context = error["type"], error.get("ctx", {})
+    if isinstance(context.get("error"), Mistake):
+        return str(context["error"].message)
+    if kind == "missing":
+        return "is missing"
+    if kind == "too_short":
+        return "must not be empty"
+    if kind == "union_tag_not_found":
+        return f"needs a type; valid: {', '.join(SCHEDULES)}"
+    if kind == "union_tag_invalid":
+        tag = context.get("tag", "")
+        return f": unknown type {show(tag)}{registry.nearest(tag, SCHEDULES)}"
+    text = _PHRASES.get(kind) or error["msg"].replace("Input should be", "must be")
+    hint = ""
+    if kind == "literal_error" and isinstance(error["input"], str):
+        names = [n.strip(" '") for n in context["expected"].replace(" or ", ", ").split(",")]
+        hint = registry.nearest(error["input"], names)
+        hint = hint if "did you mean" in hint else ""
+    return f"{text[0].lower()}{text[1:]}, not {show(error['input'])}{hint}"
+
+
+def show(value: Any) -> str:
+    """A value as a sentence quotes it: YAML's words, and never long."""
+    words = {None: "nothing", True: "true", False: "false"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    if isinstance(value, list | dict) and not value:
+        return "an empty list" if isinstance(value, list) else "an empty mapping"
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 60
+    short.maxlevel, short.maxlist, short.maxdict = 2, 4, 3
+    return short.repr(value)
+
+
+def one_line(sentence: str) -> str:
+    """A sentence that stays one on a terminal, whatever names and values it quotes."""
+    sentence = "".join(c if c.isprintable() else " " for c in sentence)
+    return sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST - 3]}..."
+
+
+def located(message: str, at: Iterable[str | int]) -> str:
+    """A sentence about the key at a path."""
+    key = ".".join(str(p) for p in at)
+    if not key:
+        return message.removeprefix(": ")
+    return f"key {key!r}{'' if message.startswith(':') else ' '}{message}"

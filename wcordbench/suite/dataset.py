@@ -1,0 +1,162 @@
+"""What a suite says about images: the dataset, the task made of its classes, and views."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from wcordbench.suite.base import (
+    Fraction,
+    Mistake,
+    PositiveInt,
+    Strict,
+    registered,
+    resolve_options,
+)
+
+
+class Dataset(Strict):
+    """Images, the size they are used at, and how they are normalised."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    size: PositiveInt | None = Field(
+        None, description="pixels; images are averaged down to it once, when loaded"
+    )
+    mean: list[Fraction] = Field(min_length=1, description="per channel, of values in [0, 1]")
+    std: list[Annotated[float, Field(gt=0, le=1)]] = Field(description="per channel")
+
+    @model_validator(mode="after")
+    def _known(self) -> Dataset:
+        try:
+            meta = registered("dataset", self.name).meta
+        except Mistake as error:
+            raise Mistake(error.message, "name") from None
+        try:
+            self.resolved_options()
+        except Mistake as error:
+            raise Mistake(error.message, "options", *error.at) from None
+        if self.size is not None and self.size > meta.get("size", self.size):
+            raise Mistake(
+                f"is {self.size}, but {self.name} has images of {meta['size']} pixels;"
+                f" choose at most {meta['size']}",
+                "size",
+            )
+        channels = meta.get("channels", len(self.mean))
+        for key in ("mean", "std"):
+            n = len(getattr(self, key))
+            if n != channels:
+                reason = (
+                    f"{self.name} has {channels} channel{'s' * (channels != 1)}"
+                    if "channels" in meta
+                    else f"mean has {channels}"
+                )
+                raise Mistake(f"has {n} value{'s' * (n != 1)}, but {reason}; give one each", key)
+        return self
+
+    @property
+    def pixels(self) -> int | None:
+        """Side of the images as they are loaded, where the suite or the dataset says it."""
+        side: int | None = self.size or registered("dataset", self.name).meta.get("size")
+        return side
+
+    def resolved_options(self) -> dict[str, Any]:
+        """Every option of the dataset, the defaults included.
+
+        Raises:
+            Mistake: an option is unknown, missing or of the wrong type.
+        """
+        return resolve_options(registered("dataset", self.name), self.options)
+
+
+class Task(Strict):
+    """Classes made of the dataset's: some against all others, or named groups."""
+
+    positive: list[str | int] | None = Field(
+        None, description="classes, by name or number, to tell from all others"
+    )
+    groups: dict[str, list[str | int]] | None = Field(
+        None, description="one class a group; images of classes in no group are left out"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Task:
+        if (self.positive is None) == (self.groups is None):
+            raise Mistake(": give either 'positive', a list of classes, or 'groups'")
+        if self.groups is not None and len(self.groups) < 2:
+            raise Mistake("needs at least two groups, to tell one from the other", "groups")
+        for name, members in (self.groups or {"": self.positive or []}).items():
+            at = ("groups", name) if name else ("positive",)
+            if not members:
+                raise Mistake("must name at least one class", *at)
+            for i, member in enumerate(members):
+                if member in members[:i]:
+                    raise Mistake(f": {member!r} stands there already; remove one", *at, i)
+        return self
+
+    @property
+    def classes(self) -> int:
+        """How many classes the task has."""
+        return len(self.groups) if self.groups is not None else 2
+
+
+class View(Strict):
+    """What a network sees of an image, after the crop and flip that it shares with the other.
+
+    In this order: blur, size, grey, noise, normalisation.
+    """
+
+    size: PositiveInt | None = Field(
+        default=None, description="pixels; averaged down or interpolated up on the device"
+    )
+    grayscale: bool = Field(default=False, description="every channel holds the luma")
+    noise: float = Field(
+        default=0.0, ge=0, description="standard deviation of Gaussian noise, of values in [0, 1]"
+    )
+    blur: float = Field(
+        default=0.0,
+        ge=0,
+        description="standard deviation of a Gaussian blur, in pixels",
+    )
+    mean: list[Fraction] | None = Field(default=None, description="in place of the dataset's")
+    std: list[Annotated[float, Field(gt=0, le=1)]] | None = Field(
+        default=None, description="in place of the dataset's"
+    )
+
+    def config(self, dataset: Dataset) -> dict[str, Any] | None:
+        """The part of a run's configuration; None where the image is seen as it is."""
+        values = self.model_dump(exclude_defaults=True)
+        if values.get("size") == dataset.pixels:
+            values.pop("size", None)
+        for key in ("mean", "std"):
+            if values.get(key) == getattr(dataset, key):
+                del values[key]
+        return values or None
+
+
+class Views(Strict):
+    """What the teacher and the student each see of the same image."""
+
+    teacher: View = View()
+    student: View = View()
+
+    def fit(self, channels: int) -> None:
+        """Check the normalisations against the images.
+
+        Raises:
+            Mistake: a view has another number of channels.
+        """
+        for role in ("teacher", "student"):
+            view = getattr(self, role)
+            if (view.mean is None) != (view.std is None):
+                raise Mistake("gives one of 'mean' and 'std'; give both or neither", role)
+            for key in ("mean", "std"):
+                values = getattr(view, key)
+                if values is not None and len(values) != channels:
+                    raise Mistake(
+                        f"has {len(values)} value{'s' * (len(values) != 1)}, but dataset.mean has"
+                        f" {channels}; give one a channel",
+                        role,
+                        key,
+                    )
