@@ -54,10 +54,15 @@ def batch_of(size: int, seed: int = 0) -> tuple[Tensor, Batch]:
     return images.to(memory_format=torch.channels_last), Batch(labels()[indices], indices)
 
 
-def network(name: str) -> torch.nn.Module:
-    """A network as the training holds a teacher: fresh weights, batch norms that have seen data.
+def network(name: str, images: Tensor | None = None) -> torch.nn.Module:
+    """A network as the training holds a teacher: fresh weights, batch norms that know the images.
 
-    Without their statistics the features of deep networks grow beyond what any teacher gives.
+    Without their statistics the features of deep networks grow beyond what any teacher gives,
+    and FT's paraphraser, which has no batch norm, diverges on them.
+
+    Args:
+        name: as a suite names it.
+        images: what it will see, ``(B, 3, 32, 32)``; by default :func:`batch_of`'s.
     """
     torch.manual_seed(0)
     net = models.create(name, CLASSES, SIZE).requires_grad_(False)
@@ -66,7 +71,7 @@ def network(name: str) -> torch.nn.Module:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the plain mean over batches
     with torch.no_grad():
-        net.train()(batch_of(64, seed=1)[0])
+        net.train()(batch_of(64)[0] if images is None else images)
     return net.eval()
 
 

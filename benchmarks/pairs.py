@@ -64,7 +64,7 @@ def main() -> None:
         drawn = dataset_batches(config, train, torch.device("cpu")).epoch(0)
         batches: list[tuple[torch.Tensor, Batch]] = [next(drawn) for _ in range(2)]
         for pair in suite.pairs:
-            teacher = network(pair.teacher.model)
+            teacher = network(pair.teacher.model, batches[0][0])
             before = time.perf_counter()
             knowledge = [features(teacher, images) for images, _ in batches]
             seconds = (time.perf_counter() - before) / len(batches)
