@@ -249,7 +249,9 @@ def storm(
 def contents(root: Path) -> dict[str, Any]:
     """Every file of a store by its path, times and host apart."""
     found: dict[str, Any] = {}
-    for path in sorted(p for p in root.rglob("*") if p.is_file() and p.name != ".lease"):
+    for path in sorted(
+        p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".lease")
+    ):
         data: Any = path.read_bytes()
         if path.name == "result.json":
             data = {k: v for k, v in json.loads(data).items() if k not in VARYING}

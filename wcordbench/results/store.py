@@ -18,7 +18,9 @@ import hashlib
 import io
 import json
 import os
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +32,8 @@ from wcordbench.suite.runs import Run, digest
 
 FORMAT = 1
 LEASE = ".lease"
+#: who holds the lease: host, process and since when; means nothing while the lease is free
+HOLDER = ".lease.json"
 State = Literal["done", "failed", "undefined", "begun", "missing"]
 
 
@@ -272,10 +276,13 @@ class RunFolder:
         return io.BytesIO(payload)
 
     @contextlib.contextmanager
-    def lease(self) -> Iterator[None]:
+    def lease(self, sign: bool = True) -> Iterator[None]:
         """Hold the run; the operating system lets go when the process ends, however it ends.
 
         The folder is created; what a killed holder left half-written is removed.
+
+        Args:
+            sign: leave word of who holds it.
 
         Raises:
             RunBusyError: another process holds it.
@@ -297,8 +304,15 @@ class RunFolder:
             for stale in self.path.glob(".*.tmp-*"):
                 with contextlib.suppress(OSError):
                     stale.unlink()
+            if sign:
+                holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+                with contextlib.suppress(OSError):  # for people only
+                    (self.path / HOLDER).write_bytes(to_json(holder))
             yield
         finally:
+            if sign:
+                with contextlib.suppress(OSError):
+                    (self.path / HOLDER).unlink()
             lock.release()
 
     def held(self) -> bool:
@@ -306,10 +320,23 @@ class RunFolder:
         if not (self.path / LEASE).is_file():
             return False
         try:
-            with self.lease():
+            with self.lease(sign=False):
                 return False
         except RunBusyError:
             return True
+
+    def holder(self) -> dict[str, Any] | None:
+        """Host, process and since when (seconds since 1970) of who is training the run, if known.
+
+        None if nobody is; an empty record if somebody is who left no word.
+        """
+        if not self.held():
+            return None
+        try:
+            record = json.loads((self.path / HOLDER).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
 
 
 class Store:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from wcordbench.errors import UserError
-from wcordbench.results.store import LEASE, RunFolder, Store, file_sha256
+from wcordbench.results.store import HOLDER, LEASE, RunFolder, Store, file_sha256
 from wcordbench.suite.runs import Run, digest
 
 #: what a run's folder may hold
 FILES = {
-    "run.json", "metrics.json", "student.pt", "result.json", "failure.json", "checkpoint.pt", LEASE,
+    "run.json", "metrics.json", "student.pt", "result.json", "failure.json", "checkpoint.pt",
+    LEASE, HOLDER,
 }  # fmt: skip
 
 
