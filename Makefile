@@ -14,7 +14,7 @@ ifneq ($(SUITE),)
 SUITES := $(SUITE)
 SCALE := as asked
 else ifeq ($(CUDA),0)
-SUITES := suites/digits.yaml
+SUITES := suites/digits.yaml suites/digits_privileged.yaml
 SCALE := no CUDA device here, so the embedded suite: real handwritten digits, at most 10 minutes on 2 cores
 else
 SUITES := suites/cifar100.yaml suites/cifar100_cross.yaml

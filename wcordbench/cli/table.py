@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from wcordbench.cli.options import MethodOption, PairOption, Results, SeedOption, Set, select
 from wcordbench.errors import UserError
+
+if TYPE_CHECKING:
+    from wcordbench.reporting.table import Table
+    from wcordbench.suite import Suite
 
 
 def command(
@@ -29,6 +33,13 @@ def command(
             " by default where dataset and schedule are the published ones."
         ),
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="rows: one row a method, wide: one column a value of a sweep; by default wide"
+            " for a suite that is one sweep, as the paper's Table 2."
+        ),
+    ] = None,
     set_: Set = None,
     pair: PairOption = None,
     method: MethodOption = None,
@@ -37,7 +48,7 @@ def command(
 ) -> None:
     """Print a suite's table: mean ± standard deviation over seeds, laid out as the paper's."""
     from wcordbench.registry import nearest
-    from wcordbench.reporting.render import FORMATS, render
+    from wcordbench.reporting.render import FORMATS
     from wcordbench.reporting.table import Compare, build
     from wcordbench.results.store import Store
     from wcordbench.suite import expand, load_suite
@@ -46,6 +57,8 @@ def command(
         raise UserError(f"--format {form!r} is unknown{nearest(form, FORMATS)}")
     if compare not in (None, "published", "none"):
         raise UserError(f"--compare {compare!r} is unknown; valid: published, none")
+    if layout not in (None, "rows", "wide"):
+        raise UserError(f"--layout {layout!r} is unknown; valid: rows, wide")
     shown_beside = cast("Compare | None", compare)
     store = Store(results)
     if not results.is_dir():
@@ -56,14 +69,32 @@ def command(
     if suite is not None:
         loaded = load_suite(suite, set_ or [])
         cells = select(loaded, expand(loaded), pair, method, seed)
-        typer.echo(render(build(loaded, cells, store, shown_beside), form))
+        typer.echo(_laid_out(loaded, build(loaded, cells, store, shown_beside), form, layout))
         return
     shown = 0
     for path in sorted(Path("suites").glob("*.yaml")):
         loaded = load_suite(path)
         cells = expand(loaded)
         if any(store.folder(c.run).state == "done" for c in cells):
-            typer.echo("\n" * bool(shown) + render(build(loaded, cells, store, shown_beside), form))
+            table = build(loaded, cells, store, shown_beside)
+            typer.echo("\n" * bool(shown) + _laid_out(loaded, table, form, layout))
             shown += 1
     if not shown:
         raise UserError(f"no suite in suites/ has a finished run in {results}; run one first")
+
+
+def _laid_out(suite: Suite, table: Table, form: str, layout: str | None) -> str:
+    """The table in the layout asked for, or the paper's for such a suite."""
+    from wcordbench.reporting.render import render
+    from wcordbench.reporting.sweep import only_swept, render_sweeps
+
+    if layout == "wide" or (layout is None and only_swept(suite)):
+        text = render_sweeps(suite, table, form)
+        if text is not None:
+            return text
+        if layout == "wide":
+            raise UserError(
+                f"--layout wide: suite {suite.name!r} sweeps no parameter over numbers; leave it"
+                " out, or write {sweep: [..]} for a value"
+            )
+    return render(table, form)

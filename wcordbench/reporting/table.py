@@ -13,7 +13,7 @@ from wcordbench.reporting import published
 from wcordbench.results.store import Store
 from wcordbench.results.summary import Summary, summarise
 from wcordbench.suite.runs import Cell, Run
-from wcordbench.suite.schema import Suite
+from wcordbench.suite.schema import MethodSpec, Pair, Suite
 
 METRICS = {
     "top1": "Top-1 test accuracy (%) after the last epoch",
@@ -122,13 +122,15 @@ def build(suite: Suite, cells: Iterable[Cell], store: Store, compare: Compare | 
     pairs = [p for p in suite.pairs if p.name in shown]
     methods = [m for m in suite.methods if any(row == m.title for row, _ in runs)]
     differences = published.differences(suite)
-    if compare == "published" and differences is None:
+    table2 = published.privileged(suite) or (suite.metric == "auc" and compare == "published")
+    if compare == "published" and differences is None and not table2:
         raise UserError(
             f"--compare published: nothing is published for dataset {suite.dataset.name!r};"
             " leave it out"
         )
-    beside = compare == "published" or (compare is None and differences == [])
-    numbers = published.numbers() if beside else {}
+    beside = compare == "published" or (compare is None and (differences == [] or table2))
+    specs = {m.title: m for m in methods}
+    numbers = published.numbers(suite.metric) if beside else {}
     notes: list[str] = []
     rows: list[tuple[str, list[Entry]]] = []
     for name, key in [("Teacher", "teacher"), *((m.title, m.name) for m in methods)]:
@@ -136,7 +138,11 @@ def build(suite: Suite, cells: Iterable[Cell], store: Store, compare: Compare | 
         for pair in pairs:
             seeds = runs.get((name, pair.name))
             summary = summarise(seeds, store, suite.metric) if seeds else None
-            number = numbers.get((pair.teacher.model, pair.student, key))
+            number = None
+            if beside and name in specs:
+                number = _number(pair, specs[name], suite)
+            elif beside:
+                number = numbers.get((pair.teacher.model, pair.student, key))
             entries.append(Entry(summary, number, note=_note(summary, notes)))
         rows.append((name, entries))
     _mark_best(rows)
@@ -149,6 +155,14 @@ def build(suite: Suite, cells: Iterable[Cell], store: Store, compare: Compare | 
         notes,
         _remarks(suite, rows, differences, beside),
     )
+
+
+def _number(pair: Pair, spec: MethodSpec, suite: Suite) -> published.Number | None:
+    """The published number of a cell; of a sweep, the supplement's where the pair has none."""
+    number = published.of_method(pair.teacher.model, pair.student, spec, suite.metric)
+    if number is None and suite.metric == "auc":
+        number = published.of_method(*published.PRIVILEGED, spec, suite.metric)
+    return number
 
 
 def _note(summary: Summary | None, notes: list[str]) -> int | None:
@@ -203,6 +217,9 @@ def _remarks(
         else:
             schedule += " Not comparable with the published numbers, which are left out."
         remarks.append(schedule)
+    elif suite.metric == "auc":
+        if beside:
+            remarks.append(f"In brackets: the published number. {published.PRIVILEGED_REMARK}")
     elif beside:
         remarks.append("In brackets: the published number.")
     return remarks

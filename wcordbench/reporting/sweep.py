@@ -1,0 +1,152 @@
+"""A sweep's table, laid out as the paper's second: one column a value of the parameter."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+from wcordbench.reporting import published
+from wcordbench.reporting.published import Number
+from wcordbench.reporting.table import Entry, Table
+from wcordbench.suite.schema import Pair, Suite
+
+#: how the papers write an option
+_SYMBOLS = {"lambda1": "λ1", "lambda2": "λ2"}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One method of one pair at every value of one parameter.
+
+    Attributes:
+        pair: of the suite.
+        method: its title.
+        parameter: as the suite names it.
+        values: as the suite lists them.
+        entries: one a value.
+        published: one a value, None where nothing is printed; of another pair where the suite's
+            own has none.
+    """
+
+    pair: Pair
+    method: str
+    parameter: str
+    values: tuple[float, ...]
+    entries: tuple[Entry, ...]
+    published: tuple[Number | None, ...]
+
+    @property
+    def symbol(self) -> str:
+        """The parameter as the papers write it."""
+        return _SYMBOLS.get(self.parameter, self.parameter)
+
+
+def sweeps(suite: Suite, table: Table) -> list[Sweep]:
+    """The sweeps of one parameter over numbers that a suite's table holds."""
+    rows = dict(table.rows)
+    groups: dict[tuple[int, str], list[tuple[float, str]]] = {}
+    for title, swept in suite.swept.items():
+        if len(swept.values) == 1 and title in rows:
+            name, value = swept.values[0]
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                groups.setdefault((swept.number, name), []).append((value, title))
+    specs = {m.title: m for m in suite.methods}
+    columns = list(zip(table.teachers, table.students, strict=True))
+    found = []
+    for (_, parameter), points in groups.items():
+        first = specs[points[0][1]]
+        label = "+".join(e.meta.get("title", e.name) for e in first.entries())
+        if first.label is not None:
+            label = first.label.rpartition(" (")[0]
+        for pair in suite.pairs:
+            column = (pair.teacher.model, pair.student)
+            if column not in columns:
+                continue
+            at = columns.index(column)
+            found.append(
+                Sweep(
+                    pair,
+                    label,
+                    parameter,
+                    tuple(value for value, _ in points),
+                    tuple(rows[title][at] for _, title in points),
+                    tuple(
+                        published.of_method(*column, specs[title], suite.metric)
+                        or published.of_method(*published.PRIVILEGED, specs[title], suite.metric)
+                        for _, title in points
+                    ),
+                )
+            )
+    return found
+
+
+def render_sweeps(suite: Suite, table: Table, form: str) -> str | None:
+    """The sweeps of a suite in one of the formats; None where it has none.
+
+    Rows are ours and, where the table sets them beside, the published; the methods that are
+    not swept are left to the other layout.
+    """
+    found = sweeps(suite, table)
+    if not found:
+        return None
+    if form in ("csv", "json"):
+        records = [
+            {
+                "teacher": s.pair.teacher.model, "student": s.pair.student, "method": s.method,
+                "parameter": s.parameter, "value": value,
+                "mean": e.summary.mean if e.summary else None,
+                "std": e.summary.std if e.summary else None,
+                "seeds": len(e.summary.values) if e.summary else 0,
+                "published_mean": p.mean if p else None,
+            }
+            for s in found
+            for value, e, p in zip(s.values, s.entries, s.published, strict=True)
+        ]  # fmt: skip
+        if form == "json":
+            return json.dumps(
+                {"title": table.title, "metric": table.metric, "sweep": records},
+                indent=1, ensure_ascii=False,
+            )  # fmt: skip
+        out = io.StringIO()
+        writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        return out.getvalue().rstrip("\n")
+    style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[form]
+    parts = []
+    for sweep in found:
+        grid = [["ours", *(_cell(e) for e in sweep.entries)]]
+        if any(e.published for e in sweep.entries):
+            shown = [f"{p.mean:.2f}" if p else "–" for p in sweep.published]
+            grid.append(["published", *shown])
+        header = [sweep.symbol, *(f"{v:g}" for v in sweep.values)]
+        body = tabulate(grid, header, tablefmt=style, disable_numparse=True)
+        parts.append(f"{sweep.pair.name}, {sweep.method}\n\n{body}")
+    end = "  " if form == "markdown" else ""
+    lines = [table.title, table.metric, "", "\n\n".join(parts), ""]
+    return "\n".join([*lines, *(line + end for line in table.remarks)])
+
+
+def _cell(entry: Entry) -> str:
+    summary = entry.summary
+    if summary is None or summary.mean is None:
+        return "N/A" if summary is not None and summary.undefined else "–"
+    text = f"{summary.mean:.2f}"
+    if summary.std is not None:
+        text += f" ± {summary.std:.2f}"
+    return text if summary.complete else f"{text} (n={len(summary.values)})"
+
+
+def only_swept(suite: Suite) -> bool:
+    """Whether a suite is a sweep of one parameter and nothing else, as the paper's Table 2."""
+    swept = suite.swept
+    return bool(swept) and all(
+        m.title in swept and len(swept[m.title].values) == 1 for m in suite.methods
+    )
+
+
+__all__ = ["Sweep", "only_swept", "render_sweeps", "sweeps"]
