@@ -16,7 +16,7 @@ from wcordbench.reporting.table import Entry, Table
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 
 #: Names as the paper prints them; an architecture that is not here keeps its own.
-_PRINTED = {
+_NAMES = {
     "wrn_40_2": "WRN-40-2", "wrn_40_1": "WRN-40-1", "wrn_16_2": "WRN-16-2",
     "wrn_16_1": "WRN-16-1", "mobilenetv2": "MobileNetV2", "shufflenetv1": "ShuffleNetV1",
     "shufflenetv2": "ShuffleNetV2",
@@ -59,6 +59,11 @@ def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
 
 
+def cell_text(entry: Entry) -> str:
+    """A cell in words, without emphasis."""
+    return _plain(entry, str)
+
+
 def _grid(table: Table, bold: Callable[[str], str]) -> list[list[str]]:
     ranks = table.ranks
     grid = []
@@ -75,7 +80,7 @@ def _grid(table: Table, bold: Callable[[str], str]) -> list[list[str]]:
 
 def _headers(table: Table) -> tuple[list[str], list[str]]:
     """The teachers' line and the students' line: the pairs, their Δ to the published, the rank."""
-    teachers, students = list(map(_printed, table.teachers)), list(map(_printed, table.students))
+    teachers, students = list(map(printed, table.teachers)), list(map(printed, table.students))
     teachers += [f"Δ {teachers[c]}" for c in table.compared]
     students += [f"Δ {students[c]}" for c in table.compared]
     rank = ["Mean rank"] if table.ranks else []
@@ -197,8 +202,8 @@ def _latex(table: Table) -> str:
             rf"\begin{{tabular}}{{l{'c' * (len(teachers) + len(rank))}}}",
             r"\toprule",
             *groups,
-            line(["Teacher", *(_escape(_printed(t)) for t in teachers), *rank]),
-            line(["Student", *(_escape(_printed(s)) for s in students), *("" for _ in rank)]),
+            line(["Teacher", *(_escape(printed(t)) for t in teachers), *rank]),
+            line(["Student", *(_escape(printed(s)) for s in students), *("" for _ in rank)]),
             r"\midrule",
             *(row(name, entries) for name, entries in above),
             r"\midrule",
@@ -263,8 +268,9 @@ def _json(table: Table) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False)
 
 
-def _printed(model: str) -> str:
-    return _PRINTED.get(model, model)
+def printed(model: str) -> str:
+    """An architecture's name as the papers print it."""
+    return _NAMES.get(model, model)
 
 
 _RENDERERS: dict[str, Callable[[Table], str]] = {
