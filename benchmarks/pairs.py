@@ -86,8 +86,9 @@ def main() -> None:
         rows,
         [
             "Milliseconds a training step without the teacher's pass, batch 64 of real CIFAR-100,"
-            f" fp32, median of {arguments.steps}. Every loss was finite. By"
-            " `python benchmarks/pairs.py`, on:",
+            f" fp32, median of {arguments.steps}. Every loss was finite. Where the"
+            " load average is above 1 the machine was shared, and the times are no more than a"
+            " guide. By `python benchmarks/pairs.py`, on:",
         ],
     )
 
