@@ -31,8 +31,8 @@ def command(
     Exit code 0: not a bit differs, times aside. 1: something does, and is named with what
     else is not the same (device, threads, versions). 2: the run cannot be trained again.
     """
-    from wcordbench.executors.again import conditions, differences, find, train_again
     from wcordbench.results.store import Store
+    from wcordbench.training.again import conditions, differences, find, train_again
 
     store = Store(results)
     stored = find(store, run)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,6 +44,9 @@ def command(
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Minutes between checkpoints within an epoch.")
     ] = 10.0,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write every epoch for tensorboard --logdir HERE.")
+    ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Train failed runs again.")] = False,
 ) -> None:
     """Train every run of a suite that is not done yet.
@@ -77,8 +81,20 @@ def command(
                 store.folder(run).retry()
         executor = LocalExecutor(results, data, device, workers, threads, checkpoint_minutes)
         progress = Progress(runs, store, macs=_macs)
-        with progress:
-            executor.run(cohorts(todo), progress)
+        with progress, contextlib.ExitStack() as after:
+            listeners: list[Callable[[dict[str, Any]], None]] = [progress]
+            if tensorboard is not None:
+                from wcordbench.reporting.tensorboard import TensorBoard
+
+                board = TensorBoard(tensorboard)
+                after.callback(board.close)
+                listeners.append(board)
+
+            def report(event: dict[str, Any]) -> None:
+                for listener in listeners:
+                    listener(event)
+
+            executor.run(cohorts(todo), report)
     except InterruptedRunError as stop:
         what = "checkpoints are written" if stop.saved else "without new checkpoints"
         progress.note(f"stopped, {what}; run the same command again to continue")
