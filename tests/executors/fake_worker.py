@@ -10,11 +10,10 @@ import os
 import signal
 import time
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
+from wcordbench.executors.base import Assignment
 from wcordbench.results.store import RunBusyError, Store
-from wcordbench.suite.plan import Job
 from wcordbench.suite.runs import Run
 
 #: the longest that anything here takes, far beyond what a test waits
@@ -47,16 +46,13 @@ def finish(store: Store, run: Run, top1: float = 50.0) -> None:
     folder.finish({"id": run.id, "config": run.config, "scores": {"top1": top1}})
 
 
-def work(
-    connection: Connection, job: Job, store_root: str, data_root: str, device: str, threads: int,
-    checkpoint_minutes: float, plugins: tuple[Path, ...],
-) -> None:  # fmt: skip
+def work(connection: Connection, assignment: Assignment) -> None:
     """Behave as the runs of the job say, one after the other."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-    store = Store(store_root)
+    store, job = Store(assignment.store_root), assignment.job
     JOB[:] = job.runs
 
     def report(event: dict[str, Any]) -> None:
@@ -64,7 +60,8 @@ def work(
             connection.send(event)
 
     names = [r.name for r in job.runs]
-    report({"kind": "job", "runs": names, "device": device, "threads": threads, "pid": os.getpid()})
+    where = {"device": assignment.device, "threads": assignment.threads, "pid": os.getpid()}
+    report({"kind": "job", "runs": names, **where})
     for run in job.runs:
         folder = store.folder(run)
         try:

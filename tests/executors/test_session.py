@@ -22,8 +22,9 @@ import fake_worker
 from fake_worker import finish, make_run
 
 from wcordbench.errors import UserError
-from wcordbench.executors import local
-from wcordbench.executors.local import InterruptedRunError, LocalExecutor
+from wcordbench.executors import local, session
+from wcordbench.executors.base import InterruptedRunError
+from wcordbench.executors.local import LocalExecutor
 from wcordbench.results.store import RunFolder, Store
 from wcordbench.suite.plan import Job
 from wcordbench.suite.runs import Run
@@ -43,7 +44,7 @@ def execute(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Execute]:
     forking = multiprocessing.get_context("fork")  # starts at once: nothing is imported again
     monkeypatch.setattr(local.multiprocessing, "get_context", lambda _: forking)
     monkeypatch.setattr(local, "_work", fake_worker.work)
-    monkeypatch.setattr(local, "LOOK_ELSEWHERE", 0.1)
+    monkeypatch.setattr(session, "LOOK_ELSEWHERE", 0.1)
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     events: Events = []
 
@@ -329,17 +330,17 @@ def test_a_run_that_another_process_took_first_is_waited_for(
     """The worker finds the run held, which was free when it was started."""
     run, together = make_run("r", "train", seed=1), make_run("r", "train", seed=2)
     holder = Holder(store, run)
-    session: list[Any] = []
+    noticed: list[Any] = []
     held = RunFolder.held
-    monkeypatch.setattr(RunFolder, "held", lambda self: bool(session) and held(self))
+    monkeypatch.setattr(RunFolder, "held", lambda self: bool(noticed) and held(self))
 
     def on_event(event: dict[str, Any]) -> None:
         if event["kind"] == "busy":
-            session.append(event["run"])
+            noticed.append(event["run"])
             threading.Timer(0.5, holder.finish).start()
 
     events = execute(job(together, run), on_event=on_event)
-    assert session == [run.name]
+    assert noticed == [run.name]
     assert sorted(said(events, "done")) == sorted([run.name, together.name])
 
 

@@ -39,8 +39,12 @@ def command(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or cuda:0; CUDA where there is one.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+    executor: Annotated[
+        str, typer.Option(help="Where jobs run: local, ray or slurm.", metavar="NAME")
+    ] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="Jobs at a time.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads a worker.")] = None,
+    per_gpu: Annotated[int | None, typer.Option(min=1, help="Jobs that share a GPU.")] = None,
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Minutes between checkpoints within an epoch.")
     ] = 10.0,
@@ -55,12 +59,16 @@ def command(
     130: stopped by Ctrl-C; the same command continues.
     """
     from wcordbench.cli.progress import Progress
-    from wcordbench.executors.local import InterruptedRunError, LocalExecutor
+    from wcordbench.executors.base import InterruptedRunError, Options, create
     from wcordbench.results.store import Store
     from wcordbench.suite import expand, load_suite
     from wcordbench.suite.plan import cohorts
 
     try:
+        place = create(
+            executor,
+            Options(results, data, device, workers, threads, checkpoint_minutes, per_gpu),
+        )
         loaded = load_suite(suite, set_ or [])
         cells = select(loaded, expand(loaded), pair, method, seed)
         store = Store(results)
@@ -79,7 +87,6 @@ def command(
         for run in todo:
             if store.folder(run).state == "failed":
                 store.folder(run).retry()
-        executor = LocalExecutor(results, data, device, workers, threads, checkpoint_minutes)
         progress = Progress(runs, store, macs=_macs)
         with progress, contextlib.ExitStack() as after:
             listeners: list[Callable[[dict[str, Any]], None]] = [progress]
@@ -94,7 +101,7 @@ def command(
                 for listener in listeners:
                     listener(event)
 
-            executor.run(cohorts(todo), report)
+            place.run(cohorts(todo), report)
     except InterruptedRunError as stop:
         what = "checkpoints are written" if stop.saved else "without new checkpoints"
         progress.note(f"stopped, {what}; run the same command again to continue")
