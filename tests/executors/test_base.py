@@ -18,12 +18,12 @@ OPTIONS = Options(Path("results"), Path("data"))
 
 def test_an_executor_is_found_by_the_name_of_its_file() -> None:
     assert "local" in base.names() and "base" not in base.names()
-    assert isinstance(base.create("local", OPTIONS), LocalExecutor)
+    assert isinstance(base.by_name("local", OPTIONS), LocalExecutor)
 
 
 def test_an_unknown_executor_is_one_sentence() -> None:
     with pytest.raises(UserError, match="unknown executor 'locla'; did you mean 'local'"):
-        base.create("locla", OPTIONS)
+        base.by_name("locla", OPTIONS)
 
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,18 +32,18 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(base.importlib, "import_module", missing)
     with pytest.raises(UserError, match=r"needs the package left_pad.*'wcordbench\[local\]'"):
-        base.create("local", OPTIONS)
+        base.by_name("local", OPTIONS)
 
 
 def test_an_option_of_another_executor_is_refused() -> None:
     with pytest.raises(UserError, match="--ray-address does not belong"):
-        base.create("local", Options(Path(), Path(), own={"ray-address": "auto"}))
+        base.by_name("local", Options(Path(), Path(), own={"ray-address": "auto"}))
 
 
 def test_the_local_executor_imports_no_other() -> None:
     script = (
         "import sys; from pathlib import Path; from wcordbench.executors import base;"
-        "base.create('local', base.Options(Path(), Path()));"
+        "base.by_name('local', base.Options(Path(), Path()));"
         "print([m for m in ('ray', 'submitit', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -59,13 +59,13 @@ def command(
     130: stopped by Ctrl-C; the same command continues.
     """
     from wcordbench.cli.progress import Progress
-    from wcordbench.executors.base import InterruptedRunError, Options, create
+    from wcordbench.executors.base import InterruptedRunError, Options, by_name
     from wcordbench.results.store import Store
     from wcordbench.suite import expand, load_suite
     from wcordbench.suite.plan import cohorts
 
     try:
-        place = create(
+        place = by_name(
             executor,
             Options(results, data, device, workers, threads, checkpoint_minutes, per_gpu),
         )

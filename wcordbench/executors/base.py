@@ -111,7 +111,7 @@ def names() -> list[str]:
     return [f.stem for f in files if re.search(r"^def create\(", f.read_text("utf-8"), re.M)]
 
 
-def create(name: str, options: Options) -> Executor:
+def by_name(name: str, options: Options) -> Executor:
     """The executor of a name, which is that of its file.
 
     Raises:
