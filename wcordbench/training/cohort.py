@@ -27,6 +27,7 @@ from wcordbench.suite.runs import Run
 from wcordbench.training.learner import DivergedError, Learner, StoppedError, seeded
 from wcordbench.training.metrics import check_auc
 from wcordbench.training.objective import undefined
+from wcordbench.training.precision import autocast
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -149,8 +150,7 @@ class Cohort:
     @torch.no_grad()
     def _see(self, teacher: nn.Module, images: Tensor, member: Learner) -> Features:
         """The teacher's features, in the precision that the cohort shares."""
-        bf16 = member.protocol["precision"] == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        with autocast(member.protocol["precision"], self.device):
             features: Features = teacher(images)
         return features
 

@@ -20,6 +20,7 @@ from wcordbench.seeds import derive
 from wcordbench.suite.runs import Run
 from wcordbench.training import metrics
 from wcordbench.training.objective import Objective
+from wcordbench.training.precision import autocast
 from wcordbench.training.schedule import learning_rate
 
 
@@ -147,8 +148,7 @@ class Learner:
         rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        bf16 = self.protocol["precision"] == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        with autocast(self.protocol["precision"], self.device):
             features: Features = self.student(images)
             if self.in_first_stage:
                 assert teacher is not None
@@ -327,7 +327,7 @@ def evaluate(
         for images, labels in test:
             if should_stop():
                 raise StoppedError
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            with autocast(precision, device):
                 logits = model(images).logits
             logits = logits.float()
             ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
