@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from wcordbench import registry
 from wcordbench.errors import UserError
 from wcordbench.reporting import published
+from wcordbench.results.statistics import Difference, Verdict
 from wcordbench.results.store import Store
 from wcordbench.results.summary import Summary, summarise
 from wcordbench.suite.runs import Cell, Run
@@ -32,12 +33,18 @@ class Entry:
         published: the published number, if it is to be shown.
         best: the highest mean of its column among the students.
         note: number of the footnote, from 1.
+        versus: the difference to the table's baseline, where that was asked for and both have
+            seeds in common (see :func:`wcordbench.reporting.compare.against`).
+        verdict: on the published number, where that was asked for (see
+            :func:`wcordbench.reporting.compare.judged`).
     """
 
     summary: Summary | None
     published: published.Number | None = None
     best: bool = False
     note: int | None = None
+    versus: Difference | None = None
+    verdict: Verdict | None = None
 
     @property
     def delta(self) -> float | None:
@@ -58,6 +65,7 @@ class Table:
         rows: (name, entries), in the paper's order.
         notes: footnotes of cells, then remarks on the whole table.
         remarks: sentences under the table.
+        baseline: the row that the others are compared with, where that was asked for.
     """
 
     title: str
@@ -67,6 +75,7 @@ class Table:
     rows: list[tuple[str, list[Entry]]]
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    baseline: str | None = None
 
     @property
     def compared(self) -> list[int]:
@@ -190,7 +199,7 @@ def _mark_best(rows: list[tuple[str, list[Entry]]]) -> None:
         for mean, entries in known:
             if round(mean, 2) == top:
                 old = entries[column]
-                entries[column] = Entry(old.summary, old.published, True, old.note)
+                entries[column] = replace(old, best=True)
 
 
 def _remarks(

@@ -19,12 +19,19 @@ class Summary:
         wanted: how many seeds the suite asks for.
         undefined: why the method does not exist for this pair ("N/A"), or None.
         failures: reasons of failed seeds.
+        seeds: the finished seeds, in the order of ``values``.
     """
 
     values: tuple[float, ...]
     wanted: int
     undefined: str | None = None
     failures: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """The scores by seed."""
+        return dict(zip(self.seeds, self.values, strict=True))
 
     @property
     def mean(self) -> float | None:
@@ -52,16 +59,16 @@ def summarise(runs: Iterable[Run], store: Store, score: str = "top1") -> Summary
         UserError: a result is damaged or does not belong to its configuration.
     """
     runs = list(runs)
-    values: list[float] = []
+    values: dict[int, float] = {}
     failures: list[str] = []
     undefined = None
     for run in runs:
         folder = store.folder(run)
         state = folder.state
         if state == "done":
-            values.append(float(folder.result()["scores"][score]))
+            values[run.config["seed"]] = float(folder.result()["scores"][score])
         elif state == "undefined":
             undefined = str(folder.read_json("failure.json")["reason"])
         elif state == "failed":
             failures.append(str(folder.read_json("failure.json")["reason"]))
-    return Summary(tuple(values), len(runs), undefined, tuple(failures))
+    return Summary(tuple(values.values()), len(runs), undefined, tuple(failures), tuple(values))

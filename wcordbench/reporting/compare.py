@@ -1,0 +1,151 @@
+"""A table's rows against a baseline, and against the published numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from wcordbench.errors import UserError
+from wcordbench.registry import nearest
+from wcordbench.reporting import published
+from wcordbench.reporting.table import Entry, Table
+from wcordbench.results.statistics import CONFIDENCE, MARGIN, Verdict, holm, paired, verdict
+from wcordbench.suite.schema import Suite
+
+
+def baseline_of(suite: Suite, name: str | None = None) -> str:
+    """The title of the row to compare with.
+
+    Args:
+        suite: the suite.
+        name: a method's key or label; None for CRD, or else the plain student.
+
+    Raises:
+        UserError: the suite has no such method, or several of that key.
+    """
+    if name is None:
+        keys = {m.name: m.title for m in reversed(suite.methods)}
+        name = keys.get("crd") or keys.get("student")
+        if name is None:
+            raise UserError(
+                f"suite {suite.name!r} has neither crd nor student; name one of its methods with"
+                " --baseline"
+            )
+    titles = [m.title for m in suite.methods]
+    if name in titles:
+        return name
+    found = [m.title for m in suite.methods if m.name == name]
+    if len(found) > 1:
+        shown = ", ".join(map(repr, found))
+        raise UserError(f"--baseline {name!r} is several rows; name one by its label: {shown}")
+    if not found:
+        known = dict.fromkeys(n for m in suite.methods for n in (m.name, m.title))
+        raise UserError(f"--baseline {name!r} is not in the suite{nearest(name, known)}")
+    return found[0]
+
+
+def against(table: Table, baseline: str, confidence: float = CONFIDENCE) -> Table:
+    """The table with every student's cell compared with the baseline's of its column.
+
+    Args:
+        table: from :func:`wcordbench.reporting.table.build`.
+        baseline: a row of it, see :func:`baseline_of`.
+        confidence: of the intervals; 1 minus it is the level of the marks.
+
+    Returns:
+        The same table whose entries have ``versus``; p-values are corrected for the number of
+        all comparisons in it.
+    """
+    base = dict(table.rows)[baseline]
+
+    def compared(name: str, column: int, entry: Entry) -> Entry:
+        ours, theirs = entry.summary, base[column].summary
+        if name in ("Teacher", baseline) or ours is None or theirs is None:
+            return entry
+        return replace(entry, versus=paired(ours.by_seed, theirs.by_seed, confidence))
+
+    rows = [
+        (name, [compared(name, column, entry) for column, entry in enumerate(entries)])
+        for name, entries in table.rows
+    ]
+    cells = [
+        (entries, column, entry.versus, entry.versus.p)
+        for _, entries in rows
+        for column, entry in enumerate(entries)
+        if entry.versus is not None and entry.versus.p is not None
+    ]
+    adjusted = holm([p for *_, p in cells])
+    for (entries, column, versus, _), corrected in zip(cells, adjusted, strict=True):
+        entries[column] = replace(entries[column], versus=replace(versus, adjusted=corrected))
+    return replace(table, rows=rows, baseline=baseline)
+
+
+def comparisons(table: Table) -> int:
+    """How many comparisons of a table could be tested: what p-values are corrected for."""
+    return sum(
+        e.versus is not None and e.versus.p is not None
+        for _, entries in table.rows
+        for e in entries
+    )
+
+
+def judged(table: Table, margin: float = MARGIN, confidence: float = CONFIDENCE) -> Table:
+    """The table with a verdict in every student's cell that stands beside a published number.
+
+    Args:
+        table: built with the published numbers; see :func:`not_judged` for when to.
+        margin, confidence: see :func:`wcordbench.results.statistics.verdict`.
+    """
+    teachers = dict(table.rows)["Teacher"]
+
+    def of(column: int, entry: Entry) -> Verdict | None:
+        number, summary = entry.published, entry.summary
+        if number is None or summary is None or not summary.values:
+            return None
+        return verdict(
+            summary.values,
+            number.mean,
+            number.std,
+            published.SEEDS,
+            margin=margin,
+            confidence=confidence,
+            teacher=teachers[column].delta,
+        )
+
+    rows = [
+        (
+            name,
+            [
+                entry if name == "Teacher" else replace(entry, verdict=of(column, entry))
+                for column, entry in enumerate(entries)
+            ],
+        )
+        for name, entries in table.rows
+    ]
+    return replace(table, rows=rows)
+
+
+def verdicts(table: Table) -> Iterator[tuple[str, int, Verdict]]:
+    """Row, column and verdict of every judged cell."""
+    for name, entries in table.rows:
+        for column, entry in enumerate(entries):
+            if entry.verdict is not None:
+                yield name, column, entry.verdict
+
+
+def not_judged(suite: Suite) -> str | None:
+    """Why a suite's results are not judged by the published numbers, as a sentence.
+
+    None where they are: dataset and protocol are the published ones.
+    """
+    departures = published.differences(suite)
+    if departures is None and published.privileged(suite):
+        return f"No verdicts: {published.PRIVILEGED_REMARK}"
+    if departures is None:
+        return f"No verdicts: nothing comparable is published for {suite.title or suite.name}."
+    if departures:
+        return f"No verdicts: the protocol is not the published one ({'; '.join(departures)})."
+    return None
+
+
+__all__ = ["against", "baseline_of", "comparisons", "judged", "not_judged", "verdicts"]
