@@ -80,7 +80,7 @@ def said(events: Events, kind: str) -> list[Any]:
 
 
 def job(*runs: Run) -> Job:
-    return Job(runs, runs[0].teacher)
+    return Job(runs, runs[0].teacher, whole=True)
 
 
 def test_nothing_to_do_starts_nothing(execute: Execute, store: Store) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from wcordbench.suite import Run, Suite, expand
-from wcordbench.suite.plan import Job, balance, cohorts
+from wcordbench.suite.plan import Cost, Job, cohorts
 
 Load = Callable[[dict[str, Any]], Suite]
 
@@ -98,75 +95,21 @@ def test_a_student_that_is_a_teacher_comes_first(base: dict[str, Any], load: Loa
             assert all(order[job.after] < order[run] for run in job.runs)
 
 
-# --- any runs -------------------------------------------------------------------
+def test_a_size_cuts_cohorts_for_good(base: dict[str, Any], load: Load) -> None:
+    base["pairs"], base["seeds"] = base["pairs"][:1], [0]
+    base["methods"] = ["kd", "crd", "at", "sp", "cc"]
+    jobs = cohorts(runs_of(load(base)), size=2)
+    assert [len(j.runs) for j in jobs] == [1, 2, 2, 1] and all(j.whole for j in jobs)
+    assert [j.after for j in jobs] == [None] + [jobs[0].runs[0]] * 3
 
 
-def make(model: str, seed: int, epochs: int, teacher: Run | None, method: str) -> Run:
-    protocol = {"epochs": epochs, "batch_size": 8, "augment": {}, "precision": "fp32"}
-    return Run(
-        {
-            "dataset": {"name": "d"},
-            "model": model,
-            "method": {"name": method},
-            "teacher": {"model": teacher.config["model"], "run": teacher.id} if teacher else None,
-            "train": protocol,
-            "seed": seed,
-        },
-        teacher,
-    )
-
-
-@st.composite
-def any_runs(draw: st.DrawFn) -> list[Run]:
-    models, seeds = st.sampled_from("abc"), st.integers(0, 2)
-    teachers = [make(m, 0, draw(st.integers(1, 3)), None, "student") for m in "xy"]
-    runs = [
-        make(
-            draw(models),
-            draw(seeds),
-            draw(st.integers(1, 3)),
-            draw(st.sampled_from([None, *teachers])),
-            draw(st.sampled_from(["student", "kd", "crd"])),
-        )
-        for _ in range(draw(st.integers(0, 12)))
-    ]
-    return [t for t in teachers if draw(st.booleans())] + runs
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(runs=any_runs(), workers=st.integers(1, 9))
-def test_every_run_is_planned_once(runs: list[Run], workers: int) -> None:
-    jobs = cohorts(runs)
-    split = balance(jobs, workers)
-    for plan in (jobs, split):
-        assert all(job.runs for job in plan)
-        planned = list(itertools.chain.from_iterable(job.runs for job in plan))
-        assert len(planned) == len(set(planned))
-        assert set(planned) == set(runs)
-    for job in split:
-        # one dataset, seed and schedule; at most one teacher, which the job waits for
-        assert len({(r.config["seed"], r.config["train"]["epochs"]) for r in job.runs}) == 1
-        assert {r.teacher for r in job.runs if r.teacher} == ({job.after} if job.after else set())
-        assert job.after not in job.runs
-    given_runs = [r for job in jobs for r in job.runs]
-    teachers = [r for r in given_runs if any(j.after == r for j in jobs)]
-    assert given_runs[: len(teachers)] == teachers
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5), workers=st.integers(1, 9))
-def test_balance_leaves_no_worker_idle_that_could_help(sizes: list[int], workers: int) -> None:
-    teacher = make("t", 0, 1, None, "student")
-    jobs = [
-        Job(tuple(make("s", seed, 2, teacher, str(i)) for i in range(size)), teacher)
-        for seed, size in enumerate(sizes)
-    ]
-    split = balance(jobs, workers)
-    if workers == 1:
-        assert split == jobs  # a split would only cost
-    loads = [0.0] * workers
-    for job in sorted(split, key=lambda j: -j.cost):
-        loads[loads.index(min(loads))] += job.cost
-    could_split = any(len(j.runs) > 1 for j in split)
-    assert max(loads) <= 1.1 * sum(loads) / workers + 1e-9 or not could_split
-    assert len(split) <= sum(sizes)
+def test_a_job_costs_its_runs_and_once_what_they_share(base: dict[str, Any], load: Load) -> None:
+    base["pairs"], base["seeds"] = base["pairs"][:1], [0]
+    base["methods"] = ["kd", "ab"]
+    base["train"]["first_stage"] = {"epochs": 5, "learning_rate": 0.1}
+    teacher, students = cohorts(runs_of(load(base)))
+    assert teacher.costs == (Cost(10, 0),)
+    assert students.costs == (Cost(10, 7), Cost(15, 0.7 * 15)) and students.cost == 25 + 10.5
+    assert students.part([0]).cost == 17 and students.part([0]).after == students.after
+    own = cohorts(runs_of(load(base)), lambda _: Cost(1, 2))
+    assert [j.cost for j in own] == [3, 4]

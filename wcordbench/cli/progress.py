@@ -14,6 +14,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from wcordbench.results.store import Store
+from wcordbench.suite.plan import first_epochs
 from wcordbench.suite.runs import Run
 
 #: what a run is asked to cost: its network's and its teacher's multiply-accumulates an image
@@ -51,7 +52,7 @@ class Progress:
         }
         todo = [r for r in runs if states[r.name] in ("missing", "begun")]
         self.rate = _epoch_costs(todo, macs)
-        self.first = {r.name: _first_epochs(r) for r in todo}
+        self.first = {r.name: first_epochs(r) for r in todo}
         self.epochs = {r.name: self.first[r.name] + r.config["train"]["epochs"] for r in todo}
         #: epochs left of each run that is not done, those of a first stage included
         self.left = {name: float(epochs) for name, epochs in self.epochs.items()}
@@ -242,10 +243,6 @@ def _epoch_costs(runs: list[Run], macs: Macs | None) -> dict[str, float]:
         student, teacher = macs(r)
         costs[r.name] = 3 * student + teacher / shared[r.teacher, r.checkpoint, r.config["seed"]]
     return costs
-
-
-def _first_epochs(run: Run) -> int:
-    return int(run.config["train"].get("first_stage", {}).get("epochs", 0))
 
 
 def _count(number: int, what: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any, Generic, TypeVar
 from wcordbench.errors import UserError
 from wcordbench.executors.base import LAST_WORDS, InterruptedRunError, Report
 from wcordbench.results.store import Store
-from wcordbench.suite.plan import Job, balance
+from wcordbench.suite.plan import Job
 from wcordbench.suite.runs import Run
+from wcordbench.suite.schedule import arrange
 
 #: seconds between looks at what workers and other processes are doing
 TICK, LOOK_ELSEWHERE = 0.2, 2.0
@@ -50,7 +51,7 @@ class Session(ABC, Generic[W]):
         store: where results go.
         jobs: of the runs that are not done.
         report: called with every event.
-        slots: workers that run side by side, for the balance of the jobs.
+        slots: workers that run side by side, for the order and the size of the jobs.
         limit: workers at a time; None starts all that can start.
     """
 
@@ -58,7 +59,7 @@ class Session(ABC, Generic[W]):
         self, store: Store, jobs: list[Job], report: Report, slots: int, limit: int | None
     ) -> None:
         self.store, self.report, self.limit = store, report, limit
-        self.pending = _waves(jobs, slots)
+        self.pending = arrange(jobs, slots)
         self.workers: list[W] = []
         #: runs that other processes are training, and the job that each was in
         self.elsewhere: dict[Run, Job] = {}
@@ -277,11 +278,3 @@ class Session(ABC, Generic[W]):
             self.hopeless.add(run)
             reason = f"its teacher {job.after.name} has no result"
             self.report({"kind": "failed", "run": run.name, "reason": reason})
-
-
-def _waves(jobs: list[Job], slots: int) -> list[Job]:
-    """Balance the jobs that can run side by side: teachers, then the others."""
-    awaited = {job.after for job in jobs if job.after is not None}
-    first = [j for j in jobs if j.runs[0] in awaited]
-    rest = [j for j in jobs if j.runs[0] not in awaited]
-    return [*first, *balance(rest, slots)]

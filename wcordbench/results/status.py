@@ -9,6 +9,7 @@ from typing import Any
 
 from wcordbench.errors import UserError
 from wcordbench.results.store import RunFolder, Store
+from wcordbench.suite.plan import epochs
 from wcordbench.suite.runs import Run
 
 
@@ -75,7 +76,7 @@ def status(runs: Iterable[Run], store: Store) -> Status:
         elif state == "done":
             record = folder.result()
             if "seconds" in record:  # of the cohort, which its runs share
-                costs.append(record["seconds"] / record.get("cohort", 1) / _epochs(run))
+                costs.append(record["seconds"] / record.get("cohort", 1) / epochs(run))
         states.setdefault(state, []).append(run)
     waiting = [*states.get("begun", []), *states.get("missing", [])]
     return Status(
@@ -90,18 +91,13 @@ def status(runs: Iterable[Run], store: Store) -> Status:
     )
 
 
-def _epochs(run: Run) -> int:
-    protocol = run.config["train"]
-    return int(protocol["epochs"] + protocol.get("first_stage", {}).get("epochs", 0))
-
-
 def _progress(run: Run, folder: RunFolder, holder: dict[str, Any]) -> Progress:
     try:
         metrics = folder.read_json("metrics.json")
         done, pace = len(metrics), float(metrics[-1]["seconds"])
     except (UserError, IndexError, KeyError, TypeError):  # nothing is over yet
-        return Progress(run.name, 0, _epochs(run), holder, None)
-    return Progress(run.name, done, _epochs(run), holder, pace * (_epochs(run) - done))
+        return Progress(run.name, 0, epochs(run), holder, None)
+    return Progress(run.name, done, epochs(run), holder, pace * (epochs(run) - done))
 
 
 def _left(running: list[Progress], waiting: list[Run], costs: list[float]) -> float | None:
@@ -112,7 +108,7 @@ def _left(running: list[Progress], waiting: list[Run], costs: list[float]) -> fl
         return None
     workers = len({(p.holder.get("host"), p.holder.get("pid")) for p in running}) or 1
     now = max((p for p in paces if p is not None), default=0.0)
-    rest = sum(_epochs(run) for run in waiting) * statistics.fmean(costs) if waiting else 0.0
+    rest = sum(epochs(run) for run in waiting) * statistics.fmean(costs) if waiting else 0.0
     return now + rest / workers
 
 
