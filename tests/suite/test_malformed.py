@@ -238,7 +238,9 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "unknown precision": (
         {"train.precision": "fp16"},
-        ["key 'train.precision' must be 'fp32' or 'bf16', not 'fp16'; did you mean 'bf16'?"],
+        [
+            "key 'train.precision' must be 'auto', 'fp32' or 'bf16', not 'fp16'; did you mean 'bf16'?"
+        ],
     ),
     "unknown dataset": (
         {"dataset.name": "digit"},

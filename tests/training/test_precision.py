@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from wcordbench import models
-from wcordbench.training.precision import RoundedConvolutions, autocast, multiplies_bf16
+from wcordbench.results.store import Store
+from wcordbench.suite import Run
+from wcordbench.training import precision
+from wcordbench.training.cohort import Cohort
+from wcordbench.training.learner import Learner, StoppedError
+from wcordbench.training.precision import (
+    RoundedConvolutions,
+    autocast,
+    multiplies_bf16,
+    resolve,
+)
 
 CPU = torch.device("cpu")
 #: half the distance of neighbouring bfloat16 numbers, relative
@@ -102,3 +117,66 @@ def test_which_devices_multiply_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
         assert multiplies_bf16(torch.device("cuda")) == want
     assert not multiplies_bf16(torch.device("meta"))
+
+
+def automatic(run: Run) -> Run:
+    config = copy.deepcopy(run.config)
+    config["train"]["precision"] = "auto"
+    return Run(config, run.teacher)
+
+
+@pytest.mark.parametrize("found", ["fp32", "bf16"])
+def test_auto_is_what_the_device_has_and_is_recorded(
+    runs: dict[str, Run],
+    store: Store,
+    train: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    found: str,
+) -> None:
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda _: found == "bf16")
+    assert resolve("auto", CPU) == found
+    assert [resolve(x, CPU) for x in ("fp32", "bf16")] == ["fp32", "bf16"]
+    taught = []
+    see = Cohort._see
+
+    def watched(self: Cohort, *args: Any) -> Any:
+        features = see(self, *args)
+        taught.append(features.logits.dtype)
+        return features
+
+    monkeypatch.setattr(Cohort, "_see", watched)
+    run = automatic(runs["KD"])
+    train(run)
+    record = store.folder(run).result()
+    assert record["config"]["train"]["precision"] == "auto"
+    assert record["environment"]["precision"] == found
+    assert set(taught) == {torch.float32 if found == "fp32" else torch.bfloat16}
+
+
+def test_a_resumed_run_keeps_the_precision_it_began_with(
+    runs: dict[str, Run], store: Store, train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, fresh = automatic(runs["KD"]), automatic(runs["CRD"])
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda _: True)
+    left = 3
+
+    def should_stop() -> bool:
+        nonlocal left
+        left -= 1
+        return left < 0
+
+    with pytest.raises(StoppedError):
+        Cohort([begun], store, Path(), CPU, should_stop=should_stop).train()
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda _: False)
+    seen = []
+    step = Learner.train_step
+
+    def watched(self: Learner, images: Any, teacher: Any, batch: Any) -> None:
+        seen.append((self.precision, teacher.logits.dtype))
+        step(self, images, teacher, batch)
+
+    monkeypatch.setattr(Learner, "train_step", watched)
+    train(begun, fresh)
+    assert set(seen) == {("bf16", torch.bfloat16), ("fp32", torch.float32)}
+    assert store.folder(begun).result()["environment"]["precision"] == "bf16"
+    assert store.folder(fresh).result()["environment"]["precision"] == "fp32"

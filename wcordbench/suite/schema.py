@@ -89,7 +89,9 @@ class Train(Strict):
     nesterov: bool = False
     schedule: StepSchedule | OneCycleSchedule = Field(discriminator="type")
     augment: Augment = Augment()
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32", description="auto: bf16 where the device multiplies it, else fp32"
+    )
     first_stage: FirstStageProtocol = FirstStageProtocol()
 
     @model_validator(mode="after")

@@ -123,8 +123,12 @@ def differences(stored: RunFolder, again: RunFolder) -> list[str]:
 
 def conditions(stored: RunFolder, again: RunFolder) -> list[str]:
     """How the machine and the versions differ: what may explain different bits."""
-    old, new = (f.result().get("environment", {}) for f in (stored, again))
-    keys = ("device_name", "threads", "torch", "numpy", "system", "commit")
+    records = [f.result() for f in (stored, again)]
+    old, new = (
+        {"precision": r["config"]["train"]["precision"], **r.get("environment", {})}
+        for r in records
+    )
+    keys = ("device_name", "threads", "precision", "torch", "numpy", "system", "commit")
     return [f"{k}: {old.get(k)} then, {new.get(k)} now" for k in keys if old.get(k) != new.get(k)]
 
 

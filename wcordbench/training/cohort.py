@@ -121,11 +121,12 @@ class Cohort:
             learner.start_epoch()
         for images, privileged, batch in self.batches.pairs(epoch, step):
             members = [x for x in active if (x.epoch, x.step) == (epoch, step)]
-            features = None
-            if teacher is not None and any(x.needs_teacher for x in members):
-                features = self._see(teacher, privileged(), members[0])
+            features: dict[str, Features] = {}
+            if teacher is not None:
+                for precision in {x.precision for x in members if x.needs_teacher}:
+                    features[precision] = self._see(teacher, privileged(), precision)
             for learner in members:
-                train = partial(learner.train_step, images, features, batch)
+                train = partial(learner.train_step, images, features.get(learner.precision), batch)
                 if not self._guard(learner.run, learner.folder, train):
                     active.remove(learner)
                 # Between runs: a step of many large ones takes long. Those that have not
@@ -148,9 +149,9 @@ class Cohort:
             self._save([x for x in active if x in self.learners and not x.finished])
 
     @torch.no_grad()
-    def _see(self, teacher: nn.Module, images: Tensor, member: Learner) -> Features:
-        """The teacher's features, in the precision that the cohort shares."""
-        with autocast(member.protocol["precision"], self.device):
+    def _see(self, teacher: nn.Module, images: Tensor, precision: str) -> Features:
+        """The teacher's features in a precision."""
+        with autocast(precision, self.device):
             features: Features = teacher(images)
         return features
 
@@ -324,7 +325,7 @@ class Cohort:
                 "dataset_fingerprint": self.fingerprint,
                 "seconds": round(sum(m["seconds"] for m in metrics), 3),
                 "cohort": len(self.runs),
-                "environment": self.environment,
+                "environment": {**self.environment, "precision": learner.precision},
                 "started": self.started,
                 "ended": time.time(),
             }

@@ -20,7 +20,7 @@ from wcordbench.seeds import derive
 from wcordbench.suite.runs import Run
 from wcordbench.training import metrics
 from wcordbench.training.objective import Objective
-from wcordbench.training.precision import autocast
+from wcordbench.training.precision import autocast, resolve
 from wcordbench.training.schedule import learning_rate
 
 
@@ -66,6 +66,7 @@ class Learner:
         config = run.config
         self.run, self.folder, self.device = run, folder, device
         self.protocol: dict[str, Any] = config["train"]
+        self.precision = resolve(self.protocol["precision"], device)
         self.steps_per_epoch = steps_per_epoch
         self.needs_teacher = bool(config["method"]["terms"])
         with seeded(derive(config["seed"], "student")):
@@ -148,7 +149,7 @@ class Learner:
         rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with autocast(self.protocol["precision"], self.device):
+        with autocast(self.precision, self.device):
             features: Features = self.student(images)
             if self.in_first_stage:
                 assert teacher is not None
@@ -189,9 +190,8 @@ class Learner:
             "train_top1": 100 * self.correct.item() / self.seen,
         }
         if not self.in_first_stage:
-            precision = self.protocol["precision"]
             record |= evaluate(
-                self.student, test, precision, self.device, should_stop,
+                self.student, test, self.precision, self.device, should_stop,
                 auc=self.run.config.get("metric") == "auc",
             )  # fmt: skip
             if not math.isfinite(record["test_loss"]):  # the last step of all broke the weights
@@ -235,6 +235,7 @@ class Learner:
                 "seen": self.seen,
                 "metrics": self.metrics,
                 "seconds": self.clock.split(keep=True),
+                "precision": self.precision,
             },
             buffer,
         )
@@ -259,6 +260,8 @@ class Learner:
         self.loss_sum, self.correct = state["loss_sum"], state["correct"]
         self.seen, self.metrics = state["seen"], state["metrics"]
         self.clock = Clock(state["seconds"])
+        # It ends as it began, also on a device where "auto" means something else.
+        self.precision = state.get("precision", self.precision)
         return True
 
 

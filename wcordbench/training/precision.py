@@ -21,6 +21,13 @@ def multiplies_bf16(device: torch.device) -> bool:
     return False
 
 
+def resolve(precision: str, device: torch.device) -> str:
+    """``fp32`` or ``bf16``: what ``auto`` means on a device, anything else as it is."""
+    if precision != "auto":
+        return precision
+    return "bf16" if multiplies_bf16(device) else "fp32"
+
+
 @contextlib.contextmanager
 def autocast(precision: str, device: torch.device) -> Iterator[None]:
     """Within it networks and losses run in a precision.
@@ -95,4 +102,4 @@ class _Convolution(torch.autograd.Function):
         return (*(y if y is None else y.bfloat16() for y in found), None, None, None, None)
 
 
-__all__ = ["RoundedConvolutions", "autocast", "multiplies_bf16"]
+__all__ = ["RoundedConvolutions", "autocast", "multiplies_bf16", "resolve"]
