@@ -271,10 +271,37 @@ def test_sealed_files_are_whole_or_nothing(folder: RunFolder) -> None:
         damaged.append(bytes(changed))
     for content in damaged:
         file.write_bytes(content)
-        assert folder.read_sealed("checkpoint.pt") is None
+        with pytest.raises(UserError) as error:
+            folder.read_sealed("checkpoint.pt")
+        one_sentence(error, "checkpoint.pt is not the file", "--retry-failed")
+        assert file.read_bytes() == content
     file.unlink()
     file.mkdir()
-    assert folder.read_sealed("checkpoint.pt") is None
+    with pytest.raises(UserError) as error:
+        folder.read_sealed("checkpoint.pt")
+    one_sentence(error, "checkpoint.pt cannot be read", "--retry-failed")
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda r: r.update(format=FORMAT + 1), "newer wcordbench"),
+        (lambda r: r["config"].update(seed=7), "was changed"),
+        (lambda r: r.update(id="0" * 16), "was changed"),
+    ],
+)
+def test_a_folder_that_is_not_the_runs_is_not_begun(
+    folder: RunFolder, run: Run, change: Any, part: str
+) -> None:
+    folder.begin(run)
+    folder.begin(run)  # once more changes nothing
+    record = json.loads((folder.path / "run.json").read_text())
+    change(record)
+    (folder.path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError) as error:
+        folder.begin(run)
+    one_sentence(error, "run.json", part)
+    assert json.loads((folder.path / "run.json").read_text()) == record
 
 
 # --- results --------------------------------------------------------------------------

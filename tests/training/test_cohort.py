@@ -134,16 +134,60 @@ def test_a_killed_run_continues_from_its_last_checkpoint(
     assert outcome(store, run) == alone(run)
 
 
-def test_a_damaged_checkpoint_is_no_checkpoint(
-    runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome
-) -> None:
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        ("half", "is not the file whose SHA-256 it begins with"),
+        ("another", "is another run's"),
+        ("images", "was written when the dataset held other images"),
+    ],
+)
+def test_a_checkpoint_that_does_not_belong_fails_its_run_and_stays(
+    runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch, damage: str, part: str,
+) -> None:  # fmt: skip
     run = runs["CRD"]
     with pytest.raises(StoppedError):
-        train(run, should_stop=lambda: True)
-    file = store.folder(run).path / "checkpoint.pt"
-    file.write_bytes(file.read_bytes()[:-1])
+        train(run, runs["CRD+KD"], should_stop=lambda: True)
+    folder = store.folder(run)
+    file = folder.path / "checkpoint.pt"
+    if damage == "half":
+        file.write_bytes(file.read_bytes()[:-1])
+    if damage == "another":  # of the same shapes throughout, whole, and wrong
+        file.write_bytes((store.folder(runs["CRD+KD"]).path / "checkpoint.pt").read_bytes())
+    before = file.read_bytes()
+    with monkeypatch.context() as patch:
+        if damage == "images":
+            patch.setattr(Learner, "resume", changed_images(Learner.resume))
+        assert kinds(train(run), run) == ["failed"]
+    failure = folder.failure()
+    assert failure["kind"] == "error" and failure["traceback"] == ""
+    assert part in failure["reason"] and "--retry-failed" in failure["reason"]
+    assert file.read_bytes() == before
+    folder.retry()
     assert "resumed" not in kinds(train(run), run)
     assert outcome(store, run) == alone(run)
+
+
+def changed_images(resume: Callable[[Learner], bool]) -> Callable[[Learner], bool]:
+    def resumed(self: Learner) -> bool:
+        self.fingerprint = "0" * 16
+        return resume(self)
+
+    return resumed
+
+
+def test_a_student_is_not_taught_on_other_images_than_its_teacher(
+    runs: Runs, store: Store, train: Train
+) -> None:
+    file = store.folder(runs["teacher"]).path / "result.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps({**record, "dataset_fingerprint": "0" * 16}))
+    with pytest.raises(UserError, match="holds other images than when digits_resnet14"):
+        train(runs["KD"])
+    assert store.folder(runs["KD"]).state == "begun"
+    train(runs["Student"])  # it has no teacher
+    assert store.folder(runs["Student"]).state == "done"
 
 
 def test_a_stop_in_an_evaluation_trains_nothing_again(
@@ -262,6 +306,47 @@ def test_a_run_out_of_memory_leaves_its_cohort_and_fails_only_alone(
     store.folder(runs["KD"]).retry()
     train(runs["KD"])
     assert outcome(store, runs["KD"]) == wanted["KD"]
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_what_raises_in_the_data_fails_every_run_that_needs_it(
+    runs: Runs, store: Store, train: Train, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    def load(config: Any, root: Path) -> Any:
+        raise KeyError("labels")
+
+    monkeypatch.setattr(base, "load", load)
+    members = [runs["Student"], runs["KD"]][:together]
+    events = train(*members)
+    for run in members:
+        assert kinds(events, run) == ["failed"]
+        failure = store.folder(run).failure()
+        assert (failure["kind"], failure["reason"]) == ("error", "KeyError: 'labels'")
+        assert "Traceback" in failure["traceback"]
+
+
+def test_a_cohort_whose_teacher_does_not_fit_beside_it_is_tried_run_by_run(
+    runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    see, calls = Cohort._see, 0
+
+    def fail(self: Cohort, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise torch.OutOfMemoryError("tried 2 GiB")
+        return see(self, *args)
+
+    monkeypatch.setattr(Cohort, "_see", fail)
+    members = [runs["KD"], runs["CRD"]]
+    events = train(*members)
+    for run in members:
+        assert kinds(events, run) == ["memory"]
+        assert store.folder(run).state == "begun"
+        (resumed,) = [e for e in train(run) if e["kind"] == "resumed"]
+        assert (resumed["epoch"], resumed["step"]) == (0, 2)  # nothing was lost
+        assert outcome(store, run) == alone(run)
 
 
 def test_a_method_that_cannot_be_built_fails_its_run_alone(

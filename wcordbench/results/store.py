@@ -34,6 +34,8 @@ FORMAT = 1
 LEASE = ".lease"
 #: who holds the lease: host, process and since when; means nothing while the lease is free
 HOLDER = ".lease.json"
+#: the remedy for a checkpoint that cannot be continued
+ANEW = "--retry-failed trains the run anew"
 State = Literal["done", "failed", "undefined", "begun", "missing"]
 
 
@@ -209,12 +211,16 @@ class RunFolder:
 
         Raises:
             StorageError: the folder cannot be made or written.
+            UserError: the folder is another run's, of a newer version, or damaged.
         """
         self.make()
-        if not (self.path / "run.json").is_file():
-            write_atomic(
-                self.path / "run.json",
-                to_json({"id": run.id, "config": run.config, "format": FORMAT}),
+        record = {"id": run.id, "config": run.config, "format": FORMAT}
+        if not (self.path / "run.json").exists():
+            write_atomic(self.path / "run.json", to_json(record))
+        elif self.read_json("run.json") != record:
+            raise UserError(
+                f"{self.path / 'run.json'} was changed after it was written; delete {self.path}"
+                " to train the run again"
             )
 
     def write_metrics(self, metrics: list[dict[str, Any]]) -> None:
@@ -265,14 +271,22 @@ class RunFolder:
         write_atomic(self.path / name, seal + payload)
 
     def read_sealed(self, name: str) -> io.BytesIO | None:
-        """What :meth:`write_sealed` wrote, or None if there is none or it is not whole."""
+        """What :meth:`write_sealed` wrote, or None if there is none.
+
+        Raises:
+            UserError: it is not what was written; a crash cannot be why, so that it is left
+                for the user to look at.
+        """
+        file = self.path / name
         try:
-            data = (self.path / name).read_bytes()
-        except OSError:
+            data = file.read_bytes()
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise UserError(f"{file} cannot be read ({error.strerror}); {ANEW}") from None
         seal, _, payload = data.partition(b"\n")
         if hashlib.sha256(payload).hexdigest().encode() != seal:
-            return None
+            raise UserError(f"{file} is not the file whose SHA-256 it begins with; {ANEW}")
         return io.BytesIO(payload)
 
     @contextlib.contextmanager

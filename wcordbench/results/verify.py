@@ -93,9 +93,10 @@ def _check(folder: RunFolder, weights: dict[str, tuple[str, str] | None]) -> lis
             folder.failure()
         except UserError as error:
             wrong("failure.json", str(error))
-    checkpoint = folder.path / "checkpoint.pt"
-    if checkpoint.exists() and folder.read_sealed("checkpoint.pt") is None:
-        wrong("checkpoint.pt", "is not the file whose SHA-256 it begins with; training starts anew")
+    try:
+        folder.read_sealed("checkpoint.pt")
+    except UserError as error:
+        wrong("checkpoint.pt", str(error))
     return findings
 
 

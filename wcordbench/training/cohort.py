@@ -55,6 +55,8 @@ class Cohort:
     should_stop: Callable[[], bool] = lambda: False
     checkpoint_minutes: float = 10.0
     learners: list[Learner] = field(default_factory=list, init=False)
+    #: runs that have failed, or are to be tried again elsewhere
+    left: set[Run] = field(default_factory=set, init=False)
 
     def train(self) -> None:
         """Train every run that is not done and not held by another process.
@@ -79,7 +81,20 @@ class Cohort:
                     folder.begin(run)
                     todo.append((run, folder))
             if todo:
-                self._train(todo)
+                self._train_or_fail(todo)
+
+    def _train_or_fail(self, todo: list[tuple[Run, RunFolder]]) -> None:
+        try:
+            self._train(todo)
+        except (UserError, StoppedError):
+            raise
+        except Exception as error:  # in what the runs share: the data, the teacher, the batches
+            if _kind(error) == "memory":
+                with contextlib.suppress(torch.OutOfMemoryError, MemoryError):
+                    self._save([x for x in self.learners if not x.finished])
+            for run, folder in todo:
+                if run not in self.left and folder.state in ("missing", "begun"):
+                    self._leave(run, folder, error)
 
     def _train(self, todo: list[tuple[Run, RunFolder]]) -> None:
         config = todo[0][0].config
@@ -157,38 +172,33 @@ class Cohort:
 
     def _guard(self, run: Run, folder: RunFolder, action: Callable[[], object]) -> bool:
         """Do something for one run; if that fails, the run leaves and the others go on."""
-        trace = ""
         try:
             action()
             return True
         except (StorageError, StoppedError):
             raise  # these concern all runs
-        except UserError as error:  # the network or the method cannot be what the suite asks
-            kind, reason = "error", str(error)
-        except DivergedError as error:
-            kind, reason = "diverged", str(error)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            kind, reason, trace = (
-                "memory",
-                _sentence("out of memory", error),
-                traceback.format_exc(),
-            )
         except Exception as error:
-            kind, reason, trace = (
-                "error",
-                _sentence(type(error).__name__, error),
-                traceback.format_exc(),
-            )
+            self._leave(run, folder, error)
+            return False
+
+    def _leave(self, run: Run, folder: RunFolder, error: Exception) -> None:
+        """Say, and unless it is to be tried again record, why a run does not go on here."""
+        kind, trace = _kind(error), ""
+        if isinstance(error, UserError | DivergedError):
+            reason = str(error)
+        else:
+            what = "out of memory" if kind == "memory" else type(error).__name__
+            reason, trace = _sentence(what, error), "".join(traceback.format_exception(error))
+        self.left.add(run)
         self.learners = [x for x in self.learners if x.run != run]
         if kind == "memory" and len(self.runs) > 1:
             # Alone it may fit: the executor tries it again so, from its last checkpoint.
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             self.report({"kind": "memory", "run": run.name, "reason": reason})
-            return False
+            return
         folder.fail(kind, reason, trace)
         self.report({"kind": "failed", "run": run.name, "reason": reason})
-        return False
 
     def _teacher(self, runs: list[Run]) -> nn.Module | None:
         self.teacher_sha256: str | None = None
@@ -205,8 +215,14 @@ class Cohort:
             )
         if run.teacher is not None:
             folder = self.store.folder(run.teacher)
-            path, expected = folder.path / "student.pt", folder.result().get("weights_sha256")
+            record = folder.result()
+            path, expected = folder.path / "student.pt", record.get("weights_sha256")
             remedy = f"delete {folder.path} to train the teacher again"
+            if record.get("dataset_fingerprint", self.fingerprint) != self.fingerprint:
+                raise UserError(
+                    f"dataset {run.config['dataset']['name']!r} holds other images than when"
+                    f" {folder.path.name}, the teacher, was trained; put them back, or {remedy}"
+                )
             if not path.is_file():
                 raise UserError(f"{path}, the teacher's weights, is missing; {remedy}")
         elif run.checkpoint is not None:
@@ -246,8 +262,9 @@ class Cohort:
                 self.report({"kind": "undefined", "run": run.name, "reason": reason})
                 return
         learner = Learner(
-            run, folder, setup, size, channels, classes, len(self.batches), self.device
-        )
+            run, folder, setup, size, channels, classes, len(self.batches), self.device,
+            self.fingerprint,
+        )  # fmt: skip
         if learner.resume():
             self.report(
                 {
@@ -331,6 +348,13 @@ class Cohort:
             }
         )
         self.report({"kind": "done", "run": learner.run.name, "top1": tests[-1]["test_top1"]})
+
+
+def _kind(error: Exception) -> str:
+    """What a failure is recorded as."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "memory"
+    return "diverged" if isinstance(error, DivergedError) else "error"
 
 
 def _sentence(what: str, error: BaseException) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wcordbench import models
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Batch, Features, Setup
-from wcordbench.results.store import RunFolder
+from wcordbench.results.store import ANEW, RunFolder
 from wcordbench.seeds import derive
 from wcordbench.suite.runs import Run
 from wcordbench.training import metrics
@@ -47,6 +47,7 @@ class Learner:
         channels, num_classes: of the dataset.
         steps_per_epoch: batches in an epoch.
         device: where it trains.
+        fingerprint: of the dataset's images; a checkpoint goes on with these alone.
 
     Raises:
         UserError: the network or the method cannot be built for this dataset and pair.
@@ -62,9 +63,11 @@ class Learner:
         num_classes: int,
         steps_per_epoch: int,
         device: torch.device,
+        fingerprint: str = "",
     ) -> None:
         config = run.config
         self.run, self.folder, self.device = run, folder, device
+        self.fingerprint = fingerprint
         self.protocol: dict[str, Any] = config["train"]
         self.precision = resolve(self.protocol["precision"], device)
         self.steps_per_epoch = steps_per_epoch
@@ -225,6 +228,8 @@ class Learner:
         buffer = io.BytesIO()
         torch.save(
             {
+                "run": self.run.id,
+                "dataset": self.fingerprint,
                 "student": self.student.state_dict(),
                 "objective": self.objective.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -247,11 +252,21 @@ class Learner:
         self.folder.write_metrics(self.metrics)
 
     def resume(self) -> bool:
-        """Continue from the checkpoint, if there is a whole one; says whether there was."""
+        """Continue from the checkpoint, if there is one; says whether there was.
+
+        Raises:
+            UserError: it is damaged, another run's, or of other images.
+        """
         file = self.folder.read_sealed("checkpoint.pt")
         if file is None:
             return False
         state = torch.load(file, map_location=self.device, weights_only=True)
+        for key, mine, theirs in (
+            ("run", self.run.id, "is another run's"),
+            ("dataset", self.fingerprint, "was written when the dataset held other images"),
+        ):
+            if state.get(key) != mine:
+                raise UserError(f"{self.folder.path / 'checkpoint.pt'} {theirs}; {ANEW}")
         self.epoch, self.step = state["epoch"], state["step"]
         self.optimizer = self._optimizer()
         self.student.load_state_dict(state["student"])
