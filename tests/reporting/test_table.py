@@ -246,7 +246,8 @@ def test_the_command_needs_no_torch(tmp_path: Path) -> None:
         "from wcordbench.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as e: assert not e.code, e.code\n"
-        "assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+        "assert 'torch' not in sys.modules and 'pandas' not in sys.modules\n"
+        "assert 'scipy' not in sys.modules"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, SUITES / "digits.yaml", tmp_path / "results"],

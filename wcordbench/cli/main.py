@@ -7,8 +7,19 @@ from typing import Any
 
 import typer
 
+from wcordbench.cli import (
+    compare,
+    export,
+    plot,
+    report,
+    rerun,
+    run,
+    status,
+    table,
+    validate,
+    verify,
+)
 from wcordbench.cli import list as list_
-from wcordbench.cli import plot, report, rerun, run, status, table, validate, verify
 from wcordbench.errors import UserError
 
 app = typer.Typer(
@@ -21,8 +32,10 @@ app = typer.Typer(
 app.command("run")(run.command)
 app.command("status")(status.command)
 app.command("table")(table.command)
+app.command("compare")(compare.command)
 app.command("report")(report.command)
 app.command("plot")(plot.command)
+app.command("export")(export.command)
 app.command("verify")(verify.command)
 app.command("rerun")(rerun.command)
 app.command("validate")(validate.command)

@@ -9,6 +9,7 @@ import typer
 
 from wcordbench.errors import UserError
 from wcordbench.registry import nearest
+from wcordbench.results.store import StorageError, write_atomic
 from wcordbench.suite import Suite
 from wcordbench.suite.runs import Cell
 
@@ -24,6 +25,12 @@ MethodOption = Annotated[
     list[str] | None, typer.Option("--method", help="Only this method, by key or label.")
 ]
 SeedOption = Annotated[list[int] | None, typer.Option("--seed", help="Only this seed.")]
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The method to compare with, by key or label; by default crd, or else student."
+    ),
+]
 Results = Annotated[Path, typer.Option("--results", help="The results folder.")]
 Data = Annotated[
     Path,
@@ -68,3 +75,21 @@ def select(
     ]
     teachers = {c.run.teacher for c in kept}
     return [c for c in cells if c.method is None and c.run in teachers] + kept
+
+
+def with_baseline(methods: list[str] | None, baseline: str | None) -> list[str] | None:
+    """What ``--method`` leaves, for :func:`select`, with the row that it is compared with."""
+    return [*methods, baseline] if methods and baseline is not None else methods
+
+
+def write_out(out: Path, data: bytes) -> None:
+    """Write the file that ``--out`` names.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        write_atomic(out, data)
+    except StorageError as error:
+        reason = str(error).partition("; ")[0]
+        raise UserError(f"{reason}; give another file with --out") from None

@@ -15,8 +15,8 @@ from wcordbench.cli.options import (
     Set,
     SuitePath,
     select,
+    write_out,
 )
-from wcordbench.errors import UserError
 
 
 def command(
@@ -31,16 +31,12 @@ def command(
     """Write one self-contained HTML page: tables, plots, and every run's details."""
     from wcordbench.reporting.report import page
     from wcordbench.reporting.table import build
-    from wcordbench.results.store import StorageError, Store, write_atomic
+    from wcordbench.results.store import Store
     from wcordbench.suite import expand, load_suite
 
     loaded = load_suite(suite, set_ or [])
     cells = select(loaded, expand(loaded), pair, method, seed)
     store = Store(results)
     html = page(loaded, build(loaded, cells, store, None), cells, store, str(suite))
-    try:
-        write_atomic(out, html.encode())
-    except StorageError as error:
-        reason = str(error).partition("; ")[0]
-        raise UserError(f"{reason}; give another file with --out") from None
+    write_out(out, html.encode())
     typer.echo(f"wrote {out}")

@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from wcordbench.cli.options import MethodOption, PairOption, Results, SeedOption, Set, select
+from wcordbench.cli.options import (
+    BaselineOption,
+    MethodOption,
+    PairOption,
+    Results,
+    SeedOption,
+    Set,
+    select,
+    with_baseline,
+)
 from wcordbench.errors import UserError
 
 if TYPE_CHECKING:
-    from wcordbench.reporting.table import Table
+    from wcordbench.reporting.table import Compare, Table
     from wcordbench.suite import Suite
+    from wcordbench.suite.runs import Cell
 
 
 def command(
@@ -40,6 +50,17 @@ def command(
             " for a suite that is one sweep, as the paper's Table 2."
         ),
     ] = None,
+    significance: Annotated[
+        bool, typer.Option("--significance", help="Mark what differs from --baseline: † ‡.")
+    ] = False,
+    baseline: BaselineOption = None,
+    best_epoch: Annotated[
+        bool,
+        typer.Option(
+            "--best-epoch",
+            help="Show the best epoch on the TEST set, labelled as such; the last one counts.",
+        ),
+    ] = False,
     set_: Set = None,
     pair: PairOption = None,
     method: MethodOption = None,
@@ -48,8 +69,9 @@ def command(
 ) -> None:
     """Print a suite's table: mean ± standard deviation over seeds, laid out as the paper's."""
     from wcordbench.registry import nearest
+    from wcordbench.reporting.compare import against, baseline_of
     from wcordbench.reporting.render import FORMATS
-    from wcordbench.reporting.table import Compare, build
+    from wcordbench.reporting.table import build
     from wcordbench.results.store import Store
     from wcordbench.suite import expand, load_suite
 
@@ -59,6 +81,8 @@ def command(
         raise UserError(f"--compare {compare!r} is unknown; valid: published, none")
     if layout not in (None, "rows", "wide"):
         raise UserError(f"--layout {layout!r} is unknown; valid: rows, wide")
+    if baseline is not None and not significance:
+        raise UserError("--baseline says what --significance compares with; give that as well")
     shown_beside = cast("Compare | None", compare)
     store = Store(results)
     if not results.is_dir():
@@ -66,18 +90,28 @@ def command(
             f"results folder {results} does not exist; run the suite first, or name another"
             " with --results"
         )
+
+    def text(loaded: Suite, cells: list[Cell], base: str | None) -> str:
+        table = build(loaded, cells, store, shown_beside, best_epoch)
+        if base is not None:
+            table = against(table, base)
+        return _laid_out(loaded, table, form, layout)
+
     if suite is not None:
         loaded = load_suite(suite, set_ or [])
-        cells = select(loaded, expand(loaded), pair, method, seed)
-        typer.echo(_laid_out(loaded, build(loaded, cells, store, shown_beside), form, layout))
+        base = baseline_of(loaded, baseline) if significance else None
+        cells = select(loaded, expand(loaded), pair, with_baseline(method, base), seed)
+        typer.echo(text(loaded, cells, base))
         return
     shown = 0
     for path in sorted(Path("suites").glob("*.yaml")):
         loaded = load_suite(path)
+        if best_epoch and loaded.metric != "top1":
+            continue
         cells = expand(loaded)
         if any(store.folder(c.run).state == "done" for c in cells):
-            table = build(loaded, cells, store, shown_beside)
-            typer.echo("\n" * bool(shown) + _laid_out(loaded, table, form, layout))
+            base = baseline_of(loaded, baseline) if significance else None
+            typer.echo("\n" * bool(shown) + text(loaded, cells, base))
             shown += 1
     if not shown:
         raise UserError(f"no suite in suites/ has a finished run in {results}; run one first")

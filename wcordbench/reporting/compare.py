@@ -54,7 +54,7 @@ def against(table: Table, baseline: str, confidence: float = CONFIDENCE) -> Tabl
 
     Returns:
         The same table whose entries have ``versus``; p-values are corrected for the number of
-        all comparisons in it.
+        all comparisons in it, and a remark says what the marks mean.
     """
     base = dict(table.rows)[baseline]
 
@@ -77,16 +77,35 @@ def against(table: Table, baseline: str, confidence: float = CONFIDENCE) -> Tabl
     adjusted = holm([p for *_, p in cells])
     for (entries, column, versus, _), corrected in zip(cells, adjusted, strict=True):
         entries[column] = replace(entries[column], versus=replace(versus, adjusted=corrected))
-    return replace(table, rows=rows, baseline=baseline)
+    have = [
+        entry
+        for name, entries in rows
+        if name not in ("Teacher", baseline)
+        for entry in entries
+        if entry.summary is not None and entry.summary.values
+    ]
+    legend = _legend(baseline, len(cells), len(have) - len(cells), confidence)
+    return replace(table, rows=rows, baseline=baseline, remarks=[*table.remarks, legend])
 
 
-def comparisons(table: Table) -> int:
-    """How many comparisons of a table could be tested: what p-values are corrected for."""
-    return sum(
-        e.versus is not None and e.versus.p is not None
-        for _, entries in table.rows
-        for e in entries
-    )
+def _legend(baseline: str, tested: int, untested: int, confidence: float) -> str:
+    """What the marks mean, and how many cells could not have one."""
+    parts = []
+    if tested:
+        parts.append(
+            f"† above, ‡ below {baseline} at the {100 * (1 - confidence):g}% level: paired t tests"
+            f" over common seeds, corrected for {_counted(tested, 'comparison')} (Holm)."
+        )
+    if untested:
+        parts.append(
+            f"{_counted(untested, 'cell')} not tested against {baseline}: fewer than two seeds in"
+            " common, or the same difference in each."
+        )
+    return " ".join(parts) or f"Nothing is there to compare with {baseline}."
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def judged(table: Table, margin: float = MARGIN, confidence: float = CONFIDENCE) -> Table:
@@ -140,12 +159,23 @@ def not_judged(suite: Suite) -> str | None:
     """
     departures = published.differences(suite)
     if departures is None and published.privileged(suite):
-        return f"No verdicts: {published.PRIVILEGED_REMARK}"
+        return f"No verdicts on the published numbers. {published.PRIVILEGED_REMARK}"
     if departures is None:
-        return f"No verdicts: nothing comparable is published for {suite.title or suite.name}."
+        return "No verdicts on published numbers: none are of this dataset, task and metric."
     if departures:
-        return f"No verdicts: the protocol is not the published one ({'; '.join(departures)})."
+        return "No verdicts on the published numbers: the protocol is not the published one."
     return None
 
 
-__all__ = ["against", "baseline_of", "comparisons", "judged", "not_judged", "verdicts"]
+def rule(margin: float = MARGIN, confidence: float = CONFIDENCE) -> str:
+    """What verdicts mean, as a sentence."""
+    percent = f"{100 * confidence:g}%"
+    return (
+        f"Verdicts: reproduced where the {percent} interval of ours minus published lies within"
+        f" ±{margin:g} points; else above or below where it excludes 0; else undecided. Each alone"
+        f" is right in about {percent} of cases. A deviation that is not known, of a single seed or"
+        " not printed, is taken to be the other side's."
+    )
+
+
+__all__ = ["against", "baseline_of", "judged", "not_judged", "rule", "verdicts"]

@@ -28,7 +28,8 @@ def render(table: Table, form: str) -> str:
     return _RENDERERS[form](table)
 
 
-def _number(mean: float, std: float | None) -> str:
+def number(mean: float, std: float | None) -> str:
+    """Mean ± deviation, where there is one."""
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
 
 
@@ -42,19 +43,21 @@ def _plain(entry: Entry, bold: Callable[[str], str]) -> str:
     elif summary.mean is None:
         text = "failed"
     else:
-        text = _number(summary.mean, summary.std)
+        text = number(summary.mean, summary.std)
         if entry.best:
             text = bold(text)
         if not summary.complete:
             text += f" (n={len(summary.values)})"
+    if entry.versus is not None and entry.versus.mark:
+        text += f" {entry.versus.mark}"
     if entry.note is not None:
         text += f" [{entry.note}]"
     if entry.published is not None:
-        text += f" [{_number(entry.published.mean, entry.published.std)}]"
+        text += f" [{number(entry.published.mean, entry.published.std)}]"
     return text
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     """A difference with its sign; a true minus, which no font draws as short as a hyphen."""
     return f"{value:+.2f}".replace("-", "−")
 
@@ -71,7 +74,7 @@ def _grid(table: Table, bold: Callable[[str], str]) -> list[list[str]]:
         line = [name, *(_plain(e, bold) for e in entries)]
         for column in table.compared:
             delta = entries[column].delta
-            line.append("" if delta is None else _signed(delta))
+            line.append("" if delta is None else signed(delta))
         if ranks:
             line.append(f"{ranks[name]:.1f}" if name in ranks else "")
         grid.append(line)
@@ -125,58 +128,62 @@ def _markdown(table: Table) -> str:
     return "\n".join([f"**{table.title}** · {table.metric}", "", body, "", *below]).rstrip()
 
 
+_MARKS = {"†": r"\dagger", "‡": r"\ddagger"}
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", "×": r"$\times$", "–": "--", "→": r"$\to$", "λ": r"$\lambda$",
-    "Δ": r"$\Delta$", "−": r"$-$",
+    "Δ": r"$\Delta$", "−": r"$-$", "†": r"$\dagger$", "‡": r"$\ddagger$",
 }  # fmt: skip
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text as LaTeX."""
     return "".join(_ESCAPES.get(c, c) for c in text)
 
 
+def _latex_number(mean: float, std: float | None) -> str:
+    return escape(number(mean, std))
+
+
+def latex_cell(entry: Entry) -> str:
+    """A cell as LaTeX."""
+    summary = entry.summary
+    if summary is not None and summary.undefined is not None:
+        text = "N/A"
+    elif summary is not None and summary.mean is not None:
+        text = _latex_number(summary.mean, summary.std)
+        if entry.best:
+            text = rf"\textbf{{{text}}}"
+        if not summary.complete:
+            text += rf"\,{{\scriptsize($n$={len(summary.values)})}}"
+    else:
+        text = "failed" if summary is not None and summary.failures else "--"
+    if entry.versus is not None and entry.versus.mark:
+        text += rf"$^{{{_MARKS[entry.versus.mark]}}}$"
+    if entry.note is not None:
+        text += rf"$^{{{entry.note}}}$"
+    if entry.published is not None:
+        text += rf" {{\scriptsize[{_latex_number(entry.published.mean, entry.published.std)}]}}"
+    return text
+
+
 def _latex(table: Table) -> str:
-    def number(value: float, std: float | None) -> str:
-        return f"{value:.2f}" + (rf" $\pm$ {std:.2f}" if std is not None else "")
-
-    def cell(entry: Entry) -> str:
-        summary = entry.summary
-        if summary is not None and summary.undefined is not None:
-            text = "N/A"
-        elif summary is not None and summary.mean is not None:
-            text = number(summary.mean, summary.std)
-            if entry.best:
-                text = rf"\textbf{{{text}}}"
-            if not summary.complete:
-                text += rf"\,{{\scriptsize($n$={len(summary.values)})}}"
-        else:
-            text = "failed" if summary is not None and summary.failures else "--"
-        if entry.note is not None:
-            text += rf"$^{{{entry.note}}}$"
-        if entry.published is not None:
-            text += rf" {{\scriptsize[{number(entry.published.mean, entry.published.std)}]}}"
-        return text
-
-    def line(cells: list[str]) -> str:
-        return "  " + " & ".join(cells) + r" \\"
-
     compared, ranks = table.compared, table.ranks
 
     def row(name: str, entries: list[Entry]) -> str:
         deltas = [entries[c].delta for c in compared]
-        cells = [_escape(name), *map(cell, entries)]
-        cells += ["" if d is None else _escape(_signed(d)) for d in deltas]
+        cells = [escape(name), *map(latex_cell, entries)]
+        cells += ["" if d is None else escape(signed(d)) for d in deltas]
         if ranks:
             cells.append(f"{ranks[name]:.1f}" if name in ranks else "")
-        return line(cells)
+        return latex_line(cells)
 
     pairs, groups = len(table.teachers), []
     if compared:
         first = 2 + pairs
         groups = [
-            line(
+            latex_line(
                 ["", rf"\multicolumn{{{pairs}}}{{c}}{{Ours [published]}}",
                  rf"\multicolumn{{{len(compared)}}}{{c}}{{$\Delta$ to published}}",
                  *([""] if ranks else [])]
@@ -189,25 +196,44 @@ def _latex(table: Table) -> str:
     rank = ["Mean rank"] if ranks else []
     above = [row for row in table.rows if row[0] in ("Teacher", "Student")]
     methods = [row for row in table.rows if row not in above]
-    notes = [f"$^{{{i}}}$ {_escape(note)}." for i, note in enumerate(table.notes, 1)]
-    caption = " ".join([f"{_escape(table.title)}: {_escape(table.metric)}.", *notes])
-    caption += " " + " ".join(map(_escape, _remarks(table)))
+    notes = [f"$^{{{i}}}$ {escape(note)}." for i, note in enumerate(table.notes, 1)]
+    caption = " ".join([f"{escape(table.title)}: {escape(table.metric)}.", *notes])
+    caption += " " + " ".join(map(escape, _remarks(table)))
+    body = [
+        *groups,
+        latex_line(["Teacher", *(escape(printed(t)) for t in teachers), *rank]),
+        latex_line(["Student", *(escape(printed(s)) for s in students), *("" for _ in rank)]),
+        r"\midrule",
+        *(row(name, entries) for name, entries in above),
+        r"\midrule",
+        *(row(name, entries) for name, entries in methods),
+    ]
+    return latex_table(caption.strip(), f"l{'c' * (len(teachers) + len(rank))}", body)
+
+
+def latex_line(cells: list[str]) -> str:
+    """A row of a LaTeX table."""
+    return "  " + " & ".join(cells) + r" \\"
+
+
+def latex_table(caption: str, columns: str, body: list[str]) -> str:
+    """A floating table that is never wider than the page.
+
+    Args:
+        caption: LaTeX.
+        columns: of the tabular.
+        body: its lines, between the outer rules.
+    """
     return "\n".join(
         [
             "% needs \\usepackage{booktabs,graphicx}",
             r"\begin{table}[t]",
             r"\centering",
-            rf"\caption{{{caption.strip()}}}",
+            rf"\caption{{{caption}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{l{'c' * (len(teachers) + len(rank))}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            *groups,
-            line(["Teacher", *(_escape(printed(t)) for t in teachers), *rank]),
-            line(["Student", *(_escape(printed(s)) for s in students), *("" for _ in rank)]),
-            r"\midrule",
-            *(row(name, entries) for name, entries in above),
-            r"\midrule",
-            *(row(name, entries) for name, entries in methods),
+            *body,
             r"\bottomrule",
             r"\end{tabular}}",
             r"\end{table}",
@@ -233,15 +259,33 @@ def _records(table: Table) -> list[dict[str, Any]]:
                     "undefined": s.undefined if s else None,
                     "failed": len(s.failures) if s else 0,
                     "best": entry.best,
-                    **_published(p),
+                    **number_record(p),
                     "delta": entry.delta,
                     "mean_rank": ranks.get(name),
+                    **(versus(table, entry) if table.baseline is not None else {}),
                 }
             )
     return records
 
 
-def _published(number: Number | None) -> dict[str, Any]:
+def versus(table: Table, entry: Entry) -> dict[str, Any]:
+    """The comparison of a cell with its table's baseline, as CSV and JSON name it."""
+    found = entry.versus
+    within = found.interval if found else None
+    return {
+        "baseline": table.baseline,
+        "common_seeds": len(found.seeds) if found else 0,
+        "difference": found.mean if found else None,
+        "difference_low": within.low if within else None,
+        "difference_high": within.high if within else None,
+        "p": found.p if found else None,
+        "p_holm": found.adjusted if found else None,
+        "mark": found.mark if found else "",
+    }
+
+
+def number_record(number: Number | None) -> dict[str, Any]:
+    """A published number, as CSV and JSON name its parts."""
     return {
         "published_mean": number.mean if number else None,
         "published_std": number.std if number else None,
@@ -249,8 +293,8 @@ def _published(number: Number | None) -> dict[str, Any]:
     }
 
 
-def _csv(table: Table) -> str:
-    records = _records(table)
+def csv_text(records: list[dict[str, Any]]) -> str:
+    """Records of the same keys as CSV with a header."""
     out = io.StringIO()
     writer = csv.DictWriter(out, list(records[0]) if records else [], lineterminator="\n")
     writer.writeheader()
@@ -274,5 +318,6 @@ def printed(model: str) -> str:
 
 
 _RENDERERS: dict[str, Callable[[Table], str]] = {
-    "text": _text, "markdown": _markdown, "latex": _latex, "csv": _csv, "json": _json,
+    "text": _text, "markdown": _markdown, "latex": _latex, "json": _json,
+    "csv": lambda table: csv_text(_records(table)),
 }  # fmt: skip

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tabulate import tabulate
 
 from wcordbench.reporting import published
 from wcordbench.reporting.published import Number
+from wcordbench.reporting.render import (
+    cell_text,
+    csv_text,
+    escape,
+    latex_cell,
+    latex_line,
+    latex_table,
+    printed,
+    versus,
+)
 from wcordbench.reporting.table import Entry, Table
 from wcordbench.suite.schema import Pair, Suite
 
 #: how the papers write an option
 _SYMBOLS = {"lambda1": "λ1", "lambda2": "λ2"}
+_LATEX_SYMBOLS = {"lambda1": r"$\lambda_1$", "lambda2": r"$\lambda_2$"}
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,7 @@ def render_sweeps(suite: Suite, table: Table, form: str) -> str | None:
                 "std": e.summary.std if e.summary else None,
                 "seeds": len(e.summary.values) if e.summary else 0,
                 "published_mean": p.mean if p else None,
+                **(versus(table, e) if table.baseline is not None else {}),
             }
             for s in found
             for value, e, p in zip(s.values, s.entries, s.published, strict=True)
@@ -111,18 +121,13 @@ def render_sweeps(suite: Suite, table: Table, form: str) -> str | None:
                 {"title": table.title, "metric": table.metric, "sweep": records},
                 indent=1, ensure_ascii=False,
             )  # fmt: skip
-        out = io.StringIO()
-        writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-        return out.getvalue().rstrip("\n")
-    style = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[form]
+        return csv_text(records)
+    if form == "latex":
+        return "\n\n".join(_latex(table, sweep) for sweep in found)
+    style = {"text": "simple", "markdown": "github"}[form]
     parts = []
     for sweep in found:
-        grid = [["ours", *(_cell(e) for e in sweep.entries)]]
-        if any(e.published for e in sweep.entries):
-            shown = [f"{p.mean:.2f}" if p else "–" for p in sweep.published]
-            grid.append(["published", *shown])
+        grid = [["ours", *(cell_text(_alone(e)) for e in sweep.entries)], *_published(sweep)]
         header = [sweep.symbol, *(f"{v:g}" for v in sweep.values)]
         body = tabulate(grid, header, tablefmt=style, disable_numparse=True)
         parts.append(f"{sweep.pair.name}, {sweep.method}\n\n{body}")
@@ -131,14 +136,29 @@ def render_sweeps(suite: Suite, table: Table, form: str) -> str | None:
     return "\n".join([*lines, *(line + end for line in table.remarks)])
 
 
-def _cell(entry: Entry) -> str:
-    summary = entry.summary
-    if summary is None or summary.mean is None:
-        return "N/A" if summary is not None and summary.undefined else "–"
-    text = f"{summary.mean:.2f}"
-    if summary.std is not None:
-        text += f" ± {summary.std:.2f}"
-    return text if summary.complete else f"{text} (n={len(summary.values)})"
+def _alone(entry: Entry) -> Entry:
+    """Without what the layout has other places for, or none."""
+    return replace(entry, published=None, note=None, best=False)
+
+
+def _published(sweep: Sweep) -> list[list[str]]:
+    """The row of published numbers, where the table sets any beside ours."""
+    if not any(e.published for e in sweep.entries):
+        return []
+    return [["published", *(f"{p.mean:.2f}" if p else "–" for p in sweep.published)]]
+
+
+def _latex(table: Table, sweep: Sweep) -> str:
+    symbol = _LATEX_SYMBOLS.get(sweep.parameter, escape(sweep.parameter))
+    of = f"{printed(sweep.pair.teacher.model)} → {printed(sweep.pair.student)}, {sweep.method}"
+    caption = [f"{table.title}, {of}: {table.metric}.", *table.remarks]
+    body = [
+        latex_line([symbol, *(f"{v:g}" for v in sweep.values)]),
+        r"\midrule",
+        latex_line(["ours", *(latex_cell(_alone(e)) for e in sweep.entries)]),
+        *(latex_line(list(map(escape, row))) for row in _published(sweep)),
+    ]
+    return latex_table(escape(" ".join(caption)), "l" + "c" * len(sweep.values), body)
 
 
 def only_swept(suite: Suite) -> bool:

@@ -173,7 +173,7 @@ class Verdict:
             return f"about {self.needed} more seed{'s' * (self.needed > 1)} needed"
         if self.interval is None:
             return "no deviation is known, at least 2 seeds needed"
-        return f"more than {MOST_SEEDS} seeds needed"
+        return f"{MOST_SEEDS} seeds would not do"
 
 
 def verdict(

@@ -1,0 +1,130 @@
+"""Comparisons with a baseline and verdicts, as text, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tabulate import tabulate
+
+from wcordbench.reporting.compare import rule
+from wcordbench.reporting.render import csv_text, number, number_record, printed, signed, versus
+from wcordbench.reporting.table import IN_BRACKETS, Entry, Table
+from wcordbench.results.statistics import Interval
+
+FORMATS = ("text", "markdown", "csv", "json")
+
+
+def render(
+    table: Table, form: str, not_judged: str | None, margin: float, confidence: float
+) -> str:
+    """A compared and, where it can be, judged table in one of :data:`FORMATS`.
+
+    Args:
+        table: see :func:`wcordbench.reporting.compare.against` and ``judged``.
+        form: one of :data:`FORMATS`.
+        not_judged: why there are no verdicts, None where there are.
+        margin, confidence: that it was judged with.
+    """
+    if form == "csv":
+        return csv_text(_records(table))
+    remarks = [r for r in table.remarks if r != IN_BRACKETS]
+    remarks.append(not_judged or rule(margin, confidence))
+    if form == "json":
+        value = {
+            "title": table.title,
+            "metric": table.metric,
+            "baseline": table.baseline,
+            "confidence": confidence,
+            "margin": margin,
+            "remarks": remarks,
+            "comparisons": _records(table),
+        }
+        return json.dumps(value, indent=1, ensure_ascii=False)
+    markdown = form == "markdown"
+    title, end = (f"**{table.title}**", "  ") if markdown else (table.title, "")
+    parts = [f"{title}{end}\n{table.metric}"]
+    for column in range(len(table.students)):
+        parts += _pair(table, column, confidence, "github" if markdown else "simple")
+    return "\n\n".join([*parts, "\n".join(remark + end for remark in remarks)])
+
+
+def _pair(table: Table, column: int, confidence: float, style: str) -> list[str]:
+    """A pair's heading and its tables."""
+    pair = f"{printed(table.teachers[column])} → {printed(table.students[column])}"
+    within = f"{100 * confidence:g}% interval"
+    compared, judged = [], []
+    for name, entries in table.rows:
+        entry = entries[column]
+        summary = entry.summary
+        if name == "Teacher" or summary is None or summary.mean is None:
+            continue
+        ours = number(summary.mean, summary.std)
+        if name != table.baseline:
+            compared.append([name, ours, *_versus(entry)])
+        if entry.verdict is not None and entry.published is not None:
+            published = number(entry.published.mean, entry.published.std)
+            found = entry.verdict
+            delta = [signed(found.difference), _interval(found.interval)]
+            judged.append([name, len(summary.values), ours, published, *delta, str(found)])
+    if not compared and not judged:
+        return [f"{pair}: nothing is done yet."]
+    base = dict(table.rows)[table.baseline or ""][column].summary
+    shown = number(base.mean, base.std) if base and base.mean is not None else "not done yet"
+    parts = [f"{pair}: methods minus {table.baseline} ({shown})"]
+    header = ["Method", "Mean", "Common seeds", "Difference", within, "p", "p (Holm)", ""]
+    parts.append(tabulate(compared, header, tablefmt=style, disable_numparse=True))
+    if judged:
+        parts.append(f"{pair}: ours minus published")
+        header = ["Method", "Seeds", "Ours", "Published", "Difference", within, "Verdict"]
+        parts.append(tabulate(judged, header, tablefmt=style, disable_numparse=True))
+    return parts
+
+
+def _versus(entry: Entry) -> list[Any]:
+    found = entry.versus
+    if found is None:
+        return [0, "–", "–", "–", "–", ""]
+    ps = ["–" if p is None else _p(p) for p in (found.p, found.adjusted)]
+    return [len(found.seeds), signed(found.mean), _interval(found.interval), *ps, found.mark]
+
+
+def _interval(found: Interval | None) -> str:
+    return "–" if found is None else f"{signed(found.low)} to {signed(found.high)}"
+
+
+def _p(p: float) -> str:
+    return "<0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
+def _records(table: Table) -> list[dict[str, Any]]:
+    records = []
+    for name, entries in table.rows:
+        for teacher, student, entry in zip(table.teachers, table.students, entries, strict=True):
+            if name == "Teacher":
+                continue
+            summary, found = entry.summary, entry.verdict
+            within = found.interval if found else None
+            records.append(
+                {
+                    "teacher": teacher,
+                    "student": student,
+                    "row": name,
+                    "mean": summary.mean if summary else None,
+                    "std": summary.std if summary else None,
+                    "seeds": len(summary.values) if summary else 0,
+                    **versus(table, entry),
+                    **number_record(entry.published),
+                    "delta": entry.delta,
+                    "delta_low": within.low if within else None,
+                    "delta_high": within.high if within else None,
+                    "verdict": found.kind if found else None,
+                    "seeds_needed": found.needed if found else None,
+                    "borrowed_deviation": found.borrowed if found else None,
+                    "teacher_delta": found.teacher if found else None,
+                }
+            )
+    return records
+
+
+__all__ = ["FORMATS", "render"]
