@@ -243,6 +243,8 @@ CASES: dict[str, tuple[Callable[[Here], Any], list[str], list[str]]] = {
     "flag unknown": (nothing, [*RUN, "--worker", "1"], ["--worker", "--workers", "--help"]),
     "flag without value": (nothing, [*RUN, "--workers"], ["--workers", "integer"]),
     "flag workers": (nothing, [*RUN, "--workers", "0"], ["--workers", "1"]),
+    "flag workers huge": (nothing, [*RUN, "--workers", "9" * 30], ["--workers", "4096"]),
+    "flag threads huge": (nothing, [*RUN, "--threads", "9" * 12], ["--threads", "4096"]),
     "flag threads": (nothing, [*RUN, "--threads", "two"], ["--threads", "integer"]),
     "flag minutes": (
         nothing, [*RUN, "--checkpoint-minutes", "-1"], ["--checkpoint-minutes", "0"],
@@ -258,6 +260,19 @@ CASES: dict[str, tuple[Callable[[Here], Any], list[str], list[str]]] = {
     ),
     "flag results": (
         nothing, ["table", "SUITE", "--results", "nowhere"], ["nowhere does not exist"],
+    ),
+    **{
+        f"flag results of {command} a file": (
+            nothing, [command, *rest, "--results", "suite.yaml"],
+            ["suite.yaml is a file, not a folder", "--results"],
+        )
+        for command, *rest in (
+            ("table", "SUITE"), ("report", "SUITE"), ("plot", "SUITE", "--out", "x.svg"),
+            ("status", "SUITE"), ("verify",), ("rerun", "x"),
+        )
+    },
+    "verify nothing": (
+        lambda h: shutil.rmtree(h.results / "runs"), ["verify", "SUITE"], ["results holds no run"],
     ),
     "flag out": (nothing, ["plot", "SUITE", "--out", "x.bmp"], ["--out x.bmp", ".png"]),
     "flag rerun": (nothing, ["rerun", "nobody"], ["'nobody'", "no such run"]),
@@ -281,6 +296,18 @@ CASES: dict[str, tuple[Callable[[Here], Any], list[str], list[str]]] = {
     "checkpoint other style": (weights(other("wrn_16_1")), VALIDATE, ["another architecture"]),
     "checkpoint other classes": (weights(other("resnet8", 100)), VALIDATE, ["has 100 classes"]),
     "checkpoint infinite": (weights(infinite), VALIDATE, ["NaN or infinite", "fc.weight"]),
+    # a run's folder; a checkpoint that does not belong fails its run: tests/training
+    "configuration changed": (
+        unfinished(lambda h: edit(h.file("run.json"), lambda r: r["config"].update(seed=9))),
+        RUN, ["run.json was changed", "delete"],
+    ),
+    "configuration half": (
+        unfinished(lambda h: h.file("run.json").write_text("{")), RUN, ["run.json is damaged"],
+    ),
+    "configuration newer": (
+        unfinished(lambda h: edit(h.file("run.json"), lambda r: r.update(format=2))),
+        RUN, ["run.json", "newer wcordbench"],
+    ),
     # results
     "result half": (replaced("result.json", b'{"id"'), TABLE, ["result.json is damaged"]),
     "result empty": (replaced("result.json", b""), TABLE, ["result.json is damaged"]),

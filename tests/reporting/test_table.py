@@ -174,6 +174,20 @@ def test_the_best_student_of_a_column_is_bold(full: Suite, store: Store) -> None
     assert r"\textbf{71.10 $\pm$ 0.14}" in render(table, "latex")
 
 
+def test_results_of_different_images_are_not_set_beside_each_other_silently(
+    full: Suite, store: Store
+) -> None:
+    finish(store, full, {("CRD", PAIR): [71.0, 71.2, 71.4], ("KD", PAIR): [70.0]})
+    for folder, fingerprint in zip(store.folders(), ("a", "a", "a", "b"), strict=True):
+        file = folder.path / "result.json"
+        assert "fingerprints" not in " ".join(build(full, expand(full), store, None).remarks)
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps({**record, "dataset_fingerprint": fingerprint}))
+    text = render(build(full, expand(full), store, None), "text")
+    assert "NOT comparable with each other: the dataset's images were changed" in text
+    assert "2 fingerprints" in text
+
+
 def test_missing_partial_failed_and_undefined_are_told_apart(full: Suite, store: Store) -> None:
     finish(store, full, {("KD", PAIR): [70.0, 70.2]})
     for cell in expand(full):

@@ -37,7 +37,9 @@ CONFIG = {
     "train": {"epochs": 2},
     "seed": 0,
 }
-METRICS = [{"epoch": e, "test_top1": 40.0 + e, "train_loss": 1.5} for e in range(2)]
+METRICS = [
+    {"epoch": e, "test_top1": 40.0 + e, "test_top5": 89.0 + e, "train_loss": 1.5} for e in range(2)
+]
 
 
 @pytest.fixture
@@ -325,6 +327,9 @@ def change(**values: Any) -> Callable[[dict[str, Any]], Any]:
         (change(config={**CONFIG, "seed": 1}, id=Run({**CONFIG, "seed": 1}).id), "another run"),
         (change(scores={"top1": 99.0}), "not that of the last epoch"),
         (change(scores={"top1": 40.0}), "not that of the last epoch"),
+        (change(scores={"top1": 41.0, "top5": 91.0}), "top5 is not that of the last epoch"),
+        (change(scores={"top1": 41.0, "auc": 91.0}), "auc is not that of the last epoch"),
+        (change(scores={"top1": 41.0, "best_top1": 45.0}), "best_top1 is not that"),
         (change(scores={"top1": "high"}), "'high'"),
         (change(scores={"top1": float("nan")}), "nan"),
         (change(scores={"top1": 101}), "101"),

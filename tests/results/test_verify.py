@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,8 +46,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
 
 @pytest.fixture
 def copy(trained: tuple[Path, Run], tmp_path: Path) -> tuple[Store, Run]:
-    import shutil
-
     shutil.copytree(trained[0] / "results", tmp_path / "results")
     return Store(tmp_path / "results"), trained[1]
 
@@ -101,6 +100,33 @@ def test_damage_is_named(copy: tuple[Store, Run], damage: str) -> None:
     assert reason in named[name], named
 
 
+def test_runs_of_other_images_are_named(copy: tuple[Store, Run]) -> None:
+    store, run = copy
+    again = store.root / "runs" / "again"
+    for seed in (1, 2):  # two more of the images that most have
+        config = {**run.config, "seed": seed}
+        shutil.copytree(store.folder(run).path, again)
+        edit(again / "result.json", "config", config)
+        edit(again / "result.json", "id", Run(config).id)
+        edit(again / "run.json", "config", config)
+        edit(again / "run.json", "id", Run(config).id)
+        again.rename(store.folder(Run(config)).path)
+    assert verify(store) == (4, [])
+    edit(store.folder(run).path / "result.json", "dataset_fingerprint", "0" * 16)
+    for only in (None, [run]):
+        (finding,) = verify(store, only)[1]
+        assert finding.path == store.folder(run).path / "result.json"
+        assert "other images than most runs" in finding.reason
+
+
+def test_a_run_that_is_a_link_is_named(copy: tuple[Store, Run], tmp_path: Path) -> None:
+    store, run = copy
+    folder = store.folder(run).path
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert folder in [f.path for f in verify(store)[1]]
+
+
 def test_the_command_says_what_it_found(trained: tuple[Path, Run], copy: tuple[Store, Run]) -> None:
     store, _ = copy
     runner, suite = CliRunner(), str(trained[0] / "tiny.yaml")
@@ -117,6 +143,11 @@ def test_the_command_says_what_it_found(trained: tuple[Path, Run], copy: tuple[S
     assert runner.invoke(app, ["verify", suite, "--results", str(store.root)]).exit_code == 0
     gone = runner.invoke(app, ["verify", "--results", str(store.root / "gone")])
     assert isinstance(gone.exception, UserError) and "does not exist" in str(gone.exception)
+    (store.root.parent / "empty").mkdir()
+    for arguments in ([], [suite]):
+        nothing = ["verify", *arguments, "--results", str(store.root.parent / "empty")]
+        done = runner.invoke(app, nothing)
+        assert isinstance(done.exception, UserError) and "holds no run" in str(done.exception)
 
 
 def test_verify_needs_no_torch() -> None:

@@ -15,6 +15,7 @@ from wcordbench.cli.options import (
     SeedOption,
     Set,
     SuitePath,
+    existing,
     select,
     with_baseline,
 )
@@ -59,7 +60,7 @@ def command(
     loaded = load_suite(suite, set_ or [])
     base = baseline_of(loaded, baseline)
     cells = select(loaded, expand(loaded), pair, with_baseline(method, base), seed)
-    store = Store(results)
+    store = Store(existing(results))
     if not any(store.folder(c.run).state == "done" for c in cells):
         raise UserError(f"no run of {suite} is done in {results}; run the suite first")
     table = against(build(loaded, cells, store, None), base, confidence)

@@ -38,6 +38,20 @@ Data = Annotated[
 ]
 
 
+def existing(results: Path) -> Path:
+    """The results folder, for commands that only read it.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not results.is_dir():
+        what = "is a file, not a folder" if results.exists() else "does not exist"
+        raise UserError(
+            f"results folder {results} {what}; run the suite first, or name another with --results"
+        )
+    return results
+
+
 def select(
     suite: Suite,
     cells: list[Cell],

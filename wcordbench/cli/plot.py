@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from wcordbench.cli.options import MethodOption, PairOption, Results, Set, SuitePath, select
+from wcordbench.cli.options import (
+    MethodOption,
+    PairOption,
+    Results,
+    Set,
+    SuitePath,
+    existing,
+    select,
+)
 from wcordbench.errors import UserError
 
 KINDS = ("table", "curves")
@@ -35,8 +43,9 @@ def command(
         raise UserError(f"--kind {kind!r} is unknown{nearest(kind, KINDS)}")
     loaded = load_suite(suite, set_ or [])
     cells = select(loaded, expand(loaded), pair, method, None)
+    store = Store(existing(results))
     if kind == "curves":
-        curves(loaded, cells, Store(results), out)
+        curves(loaded, cells, store, out)
     else:
-        dot_plot(build(loaded, cells, Store(results), "none"), out)
+        dot_plot(build(loaded, cells, store, "none"), out)
     typer.echo(f"wrote {out}")

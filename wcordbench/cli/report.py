@@ -14,6 +14,7 @@ from wcordbench.cli.options import (
     SeedOption,
     Set,
     SuitePath,
+    existing,
     select,
     write_out,
 )
@@ -36,7 +37,7 @@ def command(
 
     loaded = load_suite(suite, set_ or [])
     cells = select(loaded, expand(loaded), pair, method, seed)
-    store = Store(results)
+    store = Store(existing(results))
     html = page(loaded, build(loaded, cells, store, None), cells, store, str(suite))
     write_out(out, html.encode())
     typer.echo(f"wrote {out}")

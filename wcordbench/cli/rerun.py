@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wcordbench.cli.options import Data, Results
+from wcordbench.cli.options import Data, Results, existing
 from wcordbench.errors import UserError
 
 
@@ -34,7 +34,7 @@ def command(
     from wcordbench.results.store import Store
     from wcordbench.training.again import conditions, differences, find, train_again
 
-    store = Store(results)
+    store = Store(existing(results))
     stored = find(store, run)
 
     def report(event: dict[str, Any]) -> None:

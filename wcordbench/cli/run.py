@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from wcordbench.suite.check import Undefined
     from wcordbench.suite.runs import Cell
 
+#: more processes or threads than any machine has; above it libraries raise what they like
+MOST = 4096
+
 
 def command(
     suite: SuitePath,
@@ -42,9 +45,11 @@ def command(
     executor: Annotated[
         str, typer.Option(help="Where jobs run: local, ray or slurm.", metavar="NAME")
     ] = "local",
-    workers: Annotated[int | None, typer.Option(min=1, help="Jobs at a time.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads a worker.")] = None,
-    per_gpu: Annotated[int | None, typer.Option(min=1, help="Jobs that share a GPU.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=MOST, help="Jobs at a time.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=MOST, help="Threads a worker.")] = None,
+    per_gpu: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="Jobs that share a GPU.")
+    ] = None,
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Minutes between checkpoints within an epoch.")
     ] = 10.0,

@@ -17,6 +17,7 @@ from wcordbench.cli.options import (
     SeedOption,
     Set,
     SuitePath,
+    existing,
     select,
 )
 from wcordbench.errors import UserError
@@ -53,6 +54,8 @@ def command(
         raise UserError(f"--format {form!r} is unknown; valid: text, json")
     loaded = load_suite(suite, set_ or [])
     runs = [c.run for c in select(loaded, expand(loaded), pair, method, seed)]
+    if results.exists():  # before the first run there is none
+        existing(results)
     found = status(runs, Store(results))
     if form == "json":
         typer.echo(json.dumps(dataclasses.asdict(found), indent=1))

@@ -14,6 +14,7 @@ from wcordbench.cli.options import (
     Results,
     SeedOption,
     Set,
+    existing,
     select,
     with_baseline,
 )
@@ -84,12 +85,7 @@ def command(
     if baseline is not None and not significance:
         raise UserError("--baseline says what --significance compares with; give that as well")
     shown_beside = cast("Compare | None", compare)
-    store = Store(results)
-    if not results.is_dir():
-        raise UserError(
-            f"results folder {results} does not exist; run the suite first, or name another"
-            " with --results"
-        )
+    store = Store(existing(results))
 
     def text(loaded: Suite, cells: list[Cell], base: str | None) -> str:
         table = build(loaded, cells, store, shown_beside, best_epoch)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wcordbench.cli.options import Results, Set
+from wcordbench.cli.options import Results, Set, existing
 from wcordbench.errors import UserError
 
 
@@ -28,13 +28,12 @@ def command(
     from wcordbench.results.verify import verify
     from wcordbench.suite import expand, load_suite
 
-    if not results.is_dir():
-        raise UserError(
-            f"results folder {results} does not exist; run a suite first, or name another with"
-            " --results"
-        )
+    existing(results)
     only = None if suite is None else [c.run for c in expand(load_suite(suite, set_ or []))]
     count, findings = verify(Store(results), only)
+    if not count and not findings:
+        of = "" if suite is None else f" of {suite}"
+        raise UserError(f"{results} holds no run{of}; name another folder with --results")
     for finding in findings:
         typer.echo(str(finding))
     runs = f"{count} run{'s' * (count != 1)}"

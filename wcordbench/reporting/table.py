@@ -254,6 +254,12 @@ def _remarks(
     ]
     if have < wanted:
         remarks.append(f"{have} of {wanted} cell samples are done; – marks a missing cell.")
+    images = frozenset[str]().union(*(s.fingerprints for s in summaries))
+    if len(images) > 1:
+        remarks.append(
+            f"NOT comparable with each other: the dataset's images were changed between runs"
+            f" ({len(images)} fingerprints); wcordbench verify names the runs."
+        )
     title = registry.get("dataset", suite.dataset.name).meta.get("title", suite.dataset.name)
     if differences:
         schedule = f"Reduced schedule on {title}: {'; '.join(differences)}."

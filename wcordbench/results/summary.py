@@ -20,6 +20,7 @@ class Summary:
         undefined: why the method does not exist for this pair ("N/A"), or None.
         failures: reasons of failed seeds.
         seeds: the finished seeds, in the order of ``values``.
+        fingerprints: of the images that they were trained and tested on.
     """
 
     values: tuple[float, ...]
@@ -27,6 +28,7 @@ class Summary:
     undefined: str | None = None
     failures: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
+    fingerprints: frozenset[str] = frozenset()
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -61,14 +63,21 @@ def summarise(runs: Iterable[Run], store: Store, score: str = "top1") -> Summary
     runs = list(runs)
     values: dict[int, float] = {}
     failures: list[str] = []
+    fingerprints: set[str] = set()
     undefined = None
     for run in runs:
         folder = store.folder(run)
         state = folder.state
         if state == "done":
-            values[run.config["seed"]] = float(folder.result()["scores"][score])
+            record = folder.result()
+            values[run.config["seed"]] = float(record["scores"][score])
+            if "dataset_fingerprint" in record:
+                fingerprints.add(record["dataset_fingerprint"])
         elif state == "undefined":
             undefined = str(folder.read_json("failure.json")["reason"])
         elif state == "failed":
             failures.append(str(folder.read_json("failure.json")["reason"]))
-    return Summary(tuple(values.values()), len(runs), undefined, tuple(failures), tuple(values))
+    return Summary(
+        tuple(values.values()), len(runs), undefined, tuple(failures), tuple(values),
+        frozenset(fingerprints),
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,35 +42,51 @@ def verify(store: Store, only: Iterable[Run] | None = None) -> tuple[int, list[F
     """
     folders = store.folders()
     findings: list[Finding] = []
-    known = {folder.path.name for folder in folders}
-    weights = {name: _weights(RunFolder(store.root / "runs" / name)) for name in known}
+    claims = _Claims(folders)
     if only is None:
         findings += _strangers(store)
     else:
         wanted = {run.name for run in only}
         folders = [folder for folder in folders if folder.path.name in wanted]
     for folder in folders:
-        findings += _check(folder, weights)
+        findings += _check(folder, claims)
     return len(folders), sorted(findings, key=lambda f: f.path)
 
 
 def _strangers(store: Store) -> list[Finding]:
     runs = store.root / "runs"
     found = [p for p in store.root.iterdir() if p != runs]
-    found += [p for p in runs.iterdir() if not p.is_dir()] if runs.is_dir() else []
+    if runs.is_dir():
+        found += [p for p in runs.iterdir() if p.is_symlink() or not p.is_dir()]
     return [Finding(p, "is not of a run store") for p in found]
 
 
-def _weights(folder: RunFolder) -> tuple[str, str] | None:
-    """The identity and the weights' checksum that a finished run's record claims."""
-    try:
-        record = folder.result()
-        return record["id"], record["weights_sha256"]
-    except (UserError, KeyError):
-        return None
+class _Claims:
+    """What the finished runs' records say that other runs' must agree with.
+
+    Args:
+        folders: of all runs of the store.
+
+    Attributes:
+        weights: the weights' checksum by the run's identity.
+        images: by the dataset's part of a configuration, the fingerprint that most runs have.
+    """
+
+    def __init__(self, folders: list[RunFolder]) -> None:
+        self.weights: dict[str, str] = {}
+        seen: dict[str, Counter[str]] = {}
+        for folder in folders:
+            try:
+                record = folder.result()
+                self.weights[record["id"]] = record["weights_sha256"]
+                images = seen.setdefault(digest(record["config"]["dataset"]), Counter())
+                images[record["dataset_fingerprint"]] += 1
+            except (UserError, KeyError):  # named where its folder is checked
+                continue
+        self.images = {dataset: of.most_common(1)[0][0] for dataset, of in seen.items() if of}
 
 
-def _check(folder: RunFolder, weights: dict[str, tuple[str, str] | None]) -> list[Finding]:
+def _check(folder: RunFolder, claims: _Claims) -> list[Finding]:
     findings = []
 
     def wrong(name: str, reason: str) -> None:
@@ -87,7 +104,7 @@ def _check(folder: RunFolder, weights: dict[str, tuple[str, str] | None]) -> lis
     else:
         wrong("run.json", "is missing")
     if (folder.path / "result.json").exists():
-        _result(folder, weights, wrong)
+        _result(folder, claims, wrong)
     if (folder.path / "failure.json").exists():
         try:
             folder.failure()
@@ -113,7 +130,7 @@ def _configuration(folder: RunFolder, wrong: Any) -> None:
         wrong("run.json", "is not a run's configuration")
 
 
-def _result(folder: RunFolder, weights: dict[str, tuple[str, str] | None], wrong: Any) -> None:
+def _result(folder: RunFolder, claims: _Claims, wrong: Any) -> None:
     try:
         record = folder.result()
     except UserError as error:
@@ -124,11 +141,14 @@ def _result(folder: RunFolder, weights: dict[str, tuple[str, str] | None], wrong
         wrong("student.pt", "is not the file whose SHA-256 result.json records")
     if not (folder.path / "metrics.json").is_file():
         wrong("metrics.json", "is missing")
+    images = claims.images.get(digest(record["config"]["dataset"]))
+    if record.get("dataset_fingerprint", images) != images:
+        wrong("result.json", "was trained on other images than most runs of its dataset")
     teacher = record["config"]["teacher"]
     if teacher is None or "run" not in teacher:
         return
-    claimed = next((w for w in weights.values() if w is not None and w[0] == teacher["run"]), None)
-    if claimed is not None and claimed[1] != record.get("teacher_sha256"):
+    claimed = claims.weights.get(teacher["run"])
+    if claimed is not None and claimed != record.get("teacher_sha256"):
         wrong("result.json", f"was taught by other weights than those of run {teacher['run']}")
 
 
