@@ -145,7 +145,7 @@ def test_the_best_epoch_is_shown_only_when_asked_and_labelled(published: Store) 
         (["compare", CPU, "--confidence", "95"], "--confidence 95 is not within 0.5 and 1"),
         (["compare", CPU, "--confidence", "nan"], "--confidence nan is not within 0.5 and 1"),
         (["compare", CPU, "--margin", "-1"], "--margin -1 is not within 0 and 100 points"),
-        (["compare", CPU, "--results", "nowhere"], "is done in nowhere; run the suite first"),
+        (["compare", CPU, "--results", "nowhere"], "nowhere does not exist; run the suite first"),
         (["table", CPU, "--baseline", "crd"], "--baseline says what --significance compares with"),
         (["table", AUC, "--best-epoch"], "only top-1 accuracy is stored for the best epoch"),
         (["table", CPU, "--best-epoch", "--compare", "published"], "are of the last epoch"),

@@ -239,7 +239,8 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown precision": (
         {"train.precision": "fp16"},
         [
-            "key 'train.precision' must be 'auto', 'fp32' or 'bf16', not 'fp16'; did you mean 'bf16'?"
+            "key 'train.precision' must be 'auto', 'fp32' or 'bf16', not 'fp16';"
+            " did you mean 'bf16'?",
         ],
     ),
     "unknown dataset": (
