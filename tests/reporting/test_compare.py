@@ -39,9 +39,9 @@ def test_cells_are_compared_with_the_baseline_of_their_column(full: Suite, store
     assert (kd.mark, wcord.mark, fitnet.mark) == ("‡", "", "")
     assert kd.mean == pytest.approx(-1.0)
     assert table.remarks[-1] == (
-        "† above, ‡ below CRD at the 5% level: paired t tests over common seeds, corrected for 2"
-        " comparisons (Holm). 2 cells not tested against CRD: fewer than two seeds in common, or"
-        " the same difference in each."
+        "† above, ‡ below CRD at the 5% level: paired t tests over common seeds, corrected for the"
+        " 2 comparisons of each pair (Holm). 2 cells not tested against CRD: fewer than two seeds"
+        " in common, or the same difference in each."
     )
     ps = [stats.ttest_rel(scores[row, PAIR], CRD).pvalue for row in ("KD", "WCoRD")]
     assert (kd.p, wcord.p) == (pytest.approx(ps[0]), pytest.approx(ps[1]))
@@ -100,3 +100,15 @@ def test_the_baseline_is_found_by_key_or_label() -> None:
     neither = load_suite(SUITES / "cifar100_cpu.yaml", ["methods=[kd]"])
     with pytest.raises(UserError, match="has neither crd nor student"):
         baseline_of(neither)
+
+
+def test_each_pair_is_a_family_of_its_own(full: Suite, store: Store) -> None:
+    other = "vgg13->vgg8"
+    low = [70.1, 70.4, 70.3, 70.2, 70.6]
+    scores = {("CRD", p): CRD for p in (PAIR, other)} | {("KD", p): low for p in (PAIR, other)}
+    finish(store, full, scores | {("FitNet", other): [x - 0.3 for x in low[::-1]]})
+    table = against(build(full, expand(full), store, None), "CRD")
+    alone, beside = (entry(table, "KD", pair).versus for pair in (PAIR, other))
+    assert alone.adjusted == alone.p == beside.p
+    assert beside.adjusted > beside.p
+    assert "corrected for the 1 to 2 comparisons of each pair (Holm)" in table.remarks[-1]

@@ -54,7 +54,7 @@ def test_the_committed_results_against_crd() -> None:
         "KD", "43.12", "±", "0.41", "3", "+6.24", "+5.52", "to", "+6.95", "0.0007", "0.0042", "†",
     ]  # fmt: skip
     assert "‡" not in rows["WCoRD"] and "†" not in rows["WCoRD"]
-    assert "corrected for 6 comparisons" in text
+    assert "corrected for the 6 comparisons (Holm)" in text
     assert text.endswith(
         "No verdicts on the published numbers: the protocol is not the published one.\n"
     )
@@ -62,7 +62,7 @@ def test_the_committed_results_against_crd() -> None:
 
 def test_fewer_comparisons_are_corrected_for_less() -> None:
     text = run("compare", CPU, *COMMITTED, "--method", "KD", "--baseline", "wcord+kd")
-    assert "corrected for 1 comparison (Holm)" in text
+    assert "corrected for the 1 comparison (Holm)" in text
     (row,) = (line for line in text.splitlines() if line.startswith("KD "))
     p, adjusted = row.split()[-2:]
     assert p == adjusted
@@ -118,7 +118,7 @@ def test_marks_in_a_sweeps_layout() -> None:
     table = ("table", AUC, *COMMITTED, "--significance", "--layout", "wide", "--format")
     assert "below Student at the 5% level" in run(*table, "text")
     latex = run(*table, "latex")
-    assert latex.count(r"\begin{table}") == 1
+    assert latex.count(r"\begin{table*}") == 1
     assert r"$\lambda_1$ & 0 & 0.05" in latex
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,13 @@ import pytest
 from wcordbench.errors import UserError
 from wcordbench.reporting import published
 from wcordbench.reporting.render import render
+from wcordbench.reporting.sweep import render_sweeps
 from wcordbench.reporting.table import Table, build
 from wcordbench.results.store import Store
 from wcordbench.suite import Suite, expand, load_suite
 
 SUITES = Path(__file__).parents[2] / "suites"
+COMMITTED = Store(SUITES.parent / "results")
 
 
 def finish(store: Store, suite: Suite, scores: dict[tuple[str, str], list[float]]) -> None:
@@ -117,8 +120,15 @@ def test_differences_to_the_published_numbers_have_columns_of_their_own(
     line = next(x for x in render(table, "text").splitlines() if x.startswith("KD "))
     assert line.split()[-2:] == ["−0.06", "2.0"]
     latex = render(table, "latex")
-    assert r"\multicolumn{1}{c}{$\Delta$ to published}" in latex
-    assert r"$-$0.06" in latex
+    # of seven pairs the published numbers have a table of their own
+    assert latex.count(r"\begin{table*}") == 2
+    assert "[70.66]" not in latex
+    assert r"70.66 ($-$0.06)" in latex
+    one = [c for c in expand(full) if c.pair.name == PAIR]
+    narrow = render(build(full, one, store, None), "latex")
+    assert narrow.count(r"\begin{table}") == 1
+    assert r"\multicolumn{1}{c}{$\Delta$ to published}" in narrow
+    assert r"{\scriptsize[70.66]} " in narrow
     cell = next(c for c in json.loads(render(table, "json"))["cells"] if c["delta"] is not None)
     assert cell["delta"] == pytest.approx(cell["mean"] - cell["published_mean"])
     assert build(full, expand(full), store, "none").compared == []
@@ -228,12 +238,34 @@ def test_formats_agree(full: Suite, store: Store) -> None:
 
 def test_latex_is_booktabs_and_balanced(full: Suite, store: Store) -> None:
     latex = render(build(full, expand(full), store, None), "latex")
-    for command in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{table}", r"\caption{"):
+    for command in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{table*}", r"\caption{"):
         assert command in latex
     assert latex.count("{") - latex.count(r"\{") == latex.count("}") - latex.count(r"\}")
     body = [line for line in latex.splitlines() if line.endswith(r"\\")]
     assert {line.count(" & ") for line in body} == {7}  # nothing is finished: no Δ, no rank
     assert "_" not in latex.replace(r"\_", "")
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs a TeX")
+def test_latex_compiles_and_fits_the_page(store: Store, tmp_path: Path) -> None:
+    full = load_suite(SUITES / "cifar100.yaml", ["methods=[student, crd, wcord+kd]"])
+    columns = [(m.title, p.name) for m in full.methods for p in full.pairs]
+    finish(store, full, {column: [70.0, 71.25] for column in columns})
+    names = ("cifar100_cpu_baselines", "privileged_cpu")
+    suites = [(full, store), *((load_suite(SUITES / f"{n}.yaml"), COMMITTED) for n in names)]
+    parts = []
+    for suite, of in suites:
+        table = build(suite, expand(suite), of, None)
+        parts += [render(table, "latex"), render_sweeps(suite, table, "latex") or ""]
+    text = "\n".join(parts)
+    (tmp_path / "doc.tex").write_text(
+        r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
+        f"\n{text}\n\\end{{document}}\n"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "doc.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
 
 
 def test_a_tampered_result_is_refused(full: Suite, store: Store) -> None:

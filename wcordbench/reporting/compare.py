@@ -54,7 +54,7 @@ def against(table: Table, baseline: str, confidence: float = CONFIDENCE) -> Tabl
 
     Returns:
         The same table whose entries have ``versus``; p-values are corrected for the number of
-        all comparisons in it, and a remark says what the marks mean.
+        comparisons in their column, and a remark says what the marks mean.
     """
     base = dict(table.rows)[baseline]
 
@@ -68,15 +68,7 @@ def against(table: Table, baseline: str, confidence: float = CONFIDENCE) -> Tabl
         (name, [compared(name, column, entry) for column, entry in enumerate(entries)])
         for name, entries in table.rows
     ]
-    cells = [
-        (entries, column, entry.versus, entry.versus.p)
-        for _, entries in rows
-        for column, entry in enumerate(entries)
-        if entry.versus is not None and entry.versus.p is not None
-    ]
-    adjusted = holm([p for *_, p in cells])
-    for (entries, column, versus, _), corrected in zip(cells, adjusted, strict=True):
-        entries[column] = replace(entries[column], versus=replace(versus, adjusted=corrected))
+    families = [_correct([entries for _, entries in rows], c) for c in range(len(base))]
     have = [
         entry
         for name, entries in rows
@@ -84,17 +76,34 @@ def against(table: Table, baseline: str, confidence: float = CONFIDENCE) -> Tabl
         for entry in entries
         if entry.summary is not None and entry.summary.values
     ]
-    legend = _legend(baseline, len(cells), len(have) - len(cells), confidence)
+    legend = _legend(baseline, families, len(have) - sum(families), confidence)
     return replace(table, rows=rows, baseline=baseline, remarks=[*table.remarks, legend])
 
 
-def _legend(baseline: str, tested: int, untested: int, confidence: float) -> str:
+def _correct(rows: list[list[Entry]], column: int) -> int:
+    """Correct a column's p-values in place, and count them."""
+    cells = [
+        (entries, versus, versus.p)
+        for entries in rows
+        if (versus := entries[column].versus) is not None and versus.p is not None
+    ]
+    adjusted = holm([p for *_, p in cells])
+    for (entries, versus, _), corrected in zip(cells, adjusted, strict=True):
+        entries[column] = replace(entries[column], versus=replace(versus, adjusted=corrected))
+    return len(cells)
+
+
+def _legend(baseline: str, families: list[int], untested: int, confidence: float) -> str:
     """What the marks mean, and how many cells could not have one."""
     parts = []
-    if tested:
+    sizes = sorted({size for size in families if size})
+    if sizes:
+        most = _counted(sizes[-1], "comparison")
+        counted = most if len(sizes) == 1 else f"{sizes[0]} to {most}"
+        where = " of each pair" * (len(families) > 1)
         parts.append(
             f"† above, ‡ below {baseline} at the {100 * (1 - confidence):g}% level: paired t tests"
-            f" over common seeds, corrected for {_counted(tested, 'comparison')} (Holm)."
+            f" over common seeds, corrected for the {counted}{where} (Holm)."
         )
     if untested:
         parts.append(

@@ -8,7 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from wcordbench.reporting.compare import rule
-from wcordbench.reporting.render import csv_text, number, number_record, printed, signed, versus
+from wcordbench.reporting.parts import csv_text, number, number_record, printed, signed, versus
 from wcordbench.reporting.table import IN_BRACKETS, Entry, Table
 from wcordbench.results.statistics import Interval
 

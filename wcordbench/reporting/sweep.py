@@ -8,18 +8,10 @@ from dataclasses import dataclass, replace
 from tabulate import tabulate
 
 from wcordbench.reporting import published
+from wcordbench.reporting.latex import escape, latex_cell, latex_line, latex_table
+from wcordbench.reporting.parts import cell_text, csv_text, printed, versus
 from wcordbench.reporting.published import Number
-from wcordbench.reporting.render import (
-    cell_text,
-    csv_text,
-    escape,
-    latex_cell,
-    latex_line,
-    latex_table,
-    printed,
-    versus,
-)
-from wcordbench.reporting.table import Entry, Table
+from wcordbench.reporting.table import IN_BRACKETS, Entry, Table
 from wcordbench.suite.schema import Pair, Suite
 
 #: how the papers write an option
@@ -133,7 +125,13 @@ def render_sweeps(suite: Suite, table: Table, form: str) -> str | None:
         parts.append(f"{sweep.pair.name}, {sweep.method}\n\n{body}")
     end = "  " if form == "markdown" else ""
     lines = [table.title, table.metric, "", "\n\n".join(parts), ""]
-    return "\n".join([*lines, *(line + end for line in table.remarks)])
+    return "\n".join([*lines, *(line + end for line in _remarks(table))])
+
+
+def _remarks(table: Table) -> list[str]:
+    """The table's, but for how published numbers are shown: here they have a row."""
+    remarks = [remark.removeprefix(IN_BRACKETS).strip() for remark in table.remarks]
+    return [remark for remark in remarks if remark]
 
 
 def _alone(entry: Entry) -> Entry:
@@ -151,14 +149,14 @@ def _published(sweep: Sweep) -> list[list[str]]:
 def _latex(table: Table, sweep: Sweep) -> str:
     symbol = _LATEX_SYMBOLS.get(sweep.parameter, escape(sweep.parameter))
     of = f"{printed(sweep.pair.teacher.model)} → {printed(sweep.pair.student)}, {sweep.method}"
-    caption = [f"{table.title}, {of}: {table.metric}.", *table.remarks]
+    caption = [f"{table.title}, {of}: {table.metric}.", *_remarks(table)]
     body = [
         latex_line([symbol, *(f"{v:g}" for v in sweep.values)]),
         r"\midrule",
         latex_line(["ours", *(latex_cell(_alone(e)) for e in sweep.entries)]),
         *(latex_line(list(map(escape, row))) for row in _published(sweep)),
     ]
-    return latex_table(escape(" ".join(caption)), "l" + "c" * len(sweep.values), body)
+    return latex_table(escape(" ".join(caption)), len(sweep.values), body)
 
 
 def only_swept(suite: Suite) -> bool:

@@ -22,6 +22,7 @@ METRICS = {
     "auc": "Test AUC (%) after the last epoch",
 }
 IN_BRACKETS = "In brackets: the published number."
+NOT_COMPARABLE = "The published numbers are NOT comparable."
 BEST_EPOCH = "BEST epoch on the test set: top-1 accuracy (%)"
 Compare = Literal["published", "none"]
 
@@ -248,10 +249,12 @@ def _remarks(
     wanted = sum(s.wanted for s in summaries if s.undefined is None)
     have = sum(len(s.values) for s in summaries)
     seeds = len(suite.seeds)
-    remarks = [
-        f"Mean ± sample standard deviation over {seeds} seed{'s' * (seeds > 1)};"
-        " a cell with fewer says how many; teachers are trained once."
-    ]
+    remarks = ["One seed, so without a deviation; teachers are trained once."]
+    if seeds > 1:
+        remarks = [
+            f"Mean ± sample standard deviation over {seeds} seeds; a cell with fewer says how many;"
+            " teachers are trained once."
+        ]
     if have < wanted:
         remarks.append(f"{have} of {wanted} cell samples are done; – marks a missing cell.")
     images = frozenset[str]().union(*(s.fingerprints for s in summaries))
@@ -264,7 +267,7 @@ def _remarks(
     if differences:
         schedule = f"Reduced schedule on {title}: {'; '.join(differences)}."
         if beside:
-            schedule += " The published numbers in brackets are NOT comparable."
+            schedule += f" {NOT_COMPARABLE}"
         else:
             schedule += " Not comparable with the published numbers, which are left out."
         remarks.append(schedule)

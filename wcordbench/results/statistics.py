@@ -58,7 +58,7 @@ class Difference:
         values: one difference a seed, in points.
         interval: of the mean difference; None as for :func:`interval`.
         p: two-sided, of the paired t test; None where there is no interval.
-        adjusted: ``p`` corrected for all comparisons of the table (see :func:`holm`).
+        adjusted: ``p`` corrected for all comparisons of the pair (see :func:`holm`).
         confidence: of the interval; a difference counts where ``adjusted`` is below 1 minus it.
     """
 
