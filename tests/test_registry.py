@@ -198,7 +198,9 @@ def test_types_of_options(tmp_path: Path) -> None:
     assert [o.required for o in options.values()] == [True] + [False] * 5
 
 
-def test_a_suite_of_plugins_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suite_of_plugins_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Plugins are found beside the suite, and workers, which start afresh, know them too."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
@@ -220,3 +222,17 @@ def test_a_suite_of_plugins_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "gamma": 0.5,
         "terms": [{"name": "pull", "weight": 2.0, "options": {"power": 2, "scale": 1.0}}],
     }
+    again = ["rerun", f"stripes_speck_wide-speck_pull_s0_{pull['id'][:8]}", "--results", "results"]
+    file = tmp_path / "edited.py"
+    file.write_text((PLUGINS / "tiny.py").read_text() + "# edited\n")
+    for more, said, code in (
+        ([], "which a plugin registers; give its file with --plugin", 2),
+        (["--plugin", str(file)], "is not the file that its identity was computed from", 2),
+        (["--plugin", str(PLUGINS / "tiny.py")], "the same bits, weights and metrics", 0),
+    ):
+        registry.forget_plugins()
+        monkeypatch.setattr(sys, "argv", ["wcordbench", *again, *more])
+        with pytest.raises(SystemExit) as left:
+            main()
+        shown = capsys.readouterr()
+        assert said in shown.err + shown.out and (left.value.code or 0) == code

@@ -25,7 +25,7 @@ import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -65,6 +65,13 @@ class Entry:
     options: dict[str, Option] = field(default_factory=dict)
     #: a method that declares a first stage of training
     two_stage: bool = False
+    #: of the text of the file, 16 hexadecimal digits
+    digest: str = ""
+
+    @property
+    def is_plugin(self) -> bool:
+        """Whether the file is not of this package."""
+        return not self.file.is_relative_to(Path(__file__).parent)
 
     def load(self) -> Any:
         """Import the defining file and return the registered class or function."""
@@ -235,7 +242,8 @@ def _scan(file: Path) -> list[Entry]:
 @functools.cache
 def _scan_cached(file: Path, mtime_ns: int) -> list[Entry]:  # noqa: ARG001
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        tree = ast.parse(text)
     except SyntaxError as error:
         raise UserError(
             f"{_shown(file)} line {error.lineno} is not valid Python: {error.msg}"
@@ -245,6 +253,7 @@ def _scan_cached(file: Path, mtime_ns: int) -> list[Entry]:  # noqa: ARG001
     except (ValueError, RecursionError, MemoryError) as error:  # not text, or nested too deeply
         reason = str(error) or type(error).__name__
         raise UserError(f"{_shown(file)} is not valid Python: {reason}") from None
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     entries = []
     for node in tree.body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef):
@@ -254,7 +263,8 @@ def _scan_cached(file: Path, mtime_ns: int) -> list[Entry]:  # noqa: ARG001
                 continue
             name = getattr(decorator.func, "id", getattr(decorator.func, "attr", ""))
             if name in _DECORATORS:
-                entries.append(_entry(file, node, decorator, _DECORATORS[name]))
+                entry = _entry(file, node, decorator, _DECORATORS[name])
+                entries.append(replace(entry, digest=digest))
     return entries
 
 

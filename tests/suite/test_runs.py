@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from wcordbench import registry
 from wcordbench.errors import UserError
 from wcordbench.results.store import Store
 from wcordbench.suite import Run, Suite, expand, load_suite
@@ -18,6 +19,7 @@ from wcordbench.suite.runs import Cell, digest
 from wcordbench.suite.schema import OneCycleSchedule, StepSchedule, Train
 
 Load = Callable[[dict[str, Any]], Suite]
+PLUGINS = Path(__file__).parents[1] / "plugins"
 
 TINY = {
     "dataset": {"name": "digits", "options": {}, "size": None, "mean": [0.3], "std": [0.4]},
@@ -181,6 +183,48 @@ def test_a_checkpoint_is_known_by_its_content(
     assert runs[0].id == runs[1].id != runs[2].id
     assert [r.checkpoint for r in runs] == [str(tmp_path / f"{n}.pth") for n in "abc"]
     assert all(r.teacher is None for r in runs)
+
+
+@pytest.mark.parametrize(
+    ("role", "what"),
+    [
+        ("dataset", "dataset stripes"),
+        ("model", "model speck"),
+        ("teacher", "model speck"),
+        ("method", "method pull"),
+    ],
+)
+def test_the_text_of_a_plugin_changes_what_is_made_of_it(
+    tmp_path: Path, role: str, what: str
+) -> None:
+    """A formula may be anything: the file decides, wherever it lies and whatever its line ends."""
+    text = (PLUGINS / "tiny.py").read_text()
+    method = "{name: pull, power: 2}" if role == "method" else "kd"
+    teacher = "speck" if role == "teacher" else "resnet8"
+    student = "speck" if role == "model" else "resnet8"
+    dataset = "stripes" if role == "dataset" else "digits"
+    (tmp_path / "t.pth").write_bytes(b"weights")
+    suite = (
+        (PLUGINS / "tiny.yaml").read_text().split("dataset:")[0]
+        + f"dataset: {{name: {dataset}, mean: [0.5], std: [0.5]}}\n"
+        "train: {epochs: 1, batch_size: 8, learning_rate: 0.1, schedule: {type: one_cycle}}\n"
+        "seeds: [0]\n"
+        f"pairs: [{{teacher: {{model: {teacher}, checkpoint: {tmp_path / 't.pth'}}},"
+        f" student: {student}}}]\n"
+        f"methods: [{method}, {{name: at, label: Other}}]\n"
+    )
+    seen = []
+    for i, content in enumerate((text, text.replace("\n", "\r\n"), text.replace("5, ", "25, "))):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        (folder / "tiny.py").write_bytes(content.encode())
+        (folder / "tiny.yaml").write_text(suite)
+        first, other = (c.run for c in expand(load_suite(folder / "tiny.yaml")))
+        seen.append(first.id)
+        assert list(first.config["plugins"]) == [what]
+        assert ("plugins" in other.config) == (role != "method")
+        registry.forget_plugins()
+    assert seen[0] == seen[1] != seen[2]
 
 
 def test_what_does_not_change_a_run(base: dict[str, Any], load: Load, tmp_path: Path) -> None:

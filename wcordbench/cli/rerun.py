@@ -25,17 +25,23 @@ def command(
     checkpoint: Annotated[
         str | None, typer.Option(help="The teacher's weights, where they were given as a file.")
     ] = None,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="A file that registers what the run is made of.")
+    ] = None,
 ) -> None:
     """Train one stored run again in a scratch folder and compare it bit for bit.
 
     Exit code 0: not a bit differs, times aside. 1: something does, and is named with what
     else is not the same (device, threads, versions). 2: the run cannot be trained again.
     """
+    from wcordbench import registry
     from wcordbench.results.store import Store
     from wcordbench.training.again import conditions, differences, find, train_again
 
     store = Store(existing(results))
     stored = find(store, run)
+    for file in plugin or []:
+        registry.add_plugin(file)
 
     def report(event: dict[str, Any]) -> None:
         if event["kind"] == "epoch":

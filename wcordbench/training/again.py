@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from wcordbench import registry
 from wcordbench.errors import UserError
 from wcordbench.results.store import RunFolder, Store, file_sha256
 from wcordbench.suite.runs import Run
@@ -59,6 +60,13 @@ def train_again(
         raise UserError(f"{stored.path} has no result.json to compare with; run its suite first")
     record = stored.result()
     config, teacher = record["config"], None
+    for what in config.get("plugins", {}):
+        kind, _, name = what.partition(" ")
+        if name not in registry.catalogue(cast(registry.Kind, kind)):
+            raise UserError(
+                f"{stored.path.name} is made of the {what}, which a plugin registers; give its"
+                " file with --plugin"
+            )
     again = Store(scratch)
     source = config["teacher"]
     if source is not None and "run" in source:

@@ -23,7 +23,7 @@ from wcordbench.errors import UserError
 from wcordbench.methods.base import Features, Setup
 from wcordbench.results.provenance import environment
 from wcordbench.results.store import RunBusyError, RunFolder, StorageError, Store, file_sha256
-from wcordbench.suite.runs import Run
+from wcordbench.suite.runs import Run, plugin_digests
 from wcordbench.training.learner import DivergedError, Learner, StoppedError, seeded
 from wcordbench.training.metrics import check_auc
 from wcordbench.training.objective import undefined
@@ -98,6 +98,12 @@ class Cohort:
 
     def _train(self, todo: list[tuple[Run, RunFolder]]) -> None:
         config = todo[0][0].config
+        for run, _ in todo:
+            if run.config.get("plugins", {}) != plugin_digests(run.config):
+                raise UserError(
+                    f"a plugin that {run.name} is made of is not the file that its identity was"
+                    " computed from; run again if the new file is meant"
+                )
         with data.listening(lambda line: self.report({"kind": "note", "line": line})):
             self.dataset = data.load(config["dataset"], self.data_root)
         self.fingerprint = self.dataset.fingerprint()
