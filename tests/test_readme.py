@@ -14,15 +14,24 @@ from wcordbench.suite import expand, load_suite
 from wcordbench.suite.runs import digest
 
 ROOT = Path(__file__).parents[1]
-SUITE = ROOT / "suites" / "cifar100_cpu.yaml"
 
 
-def test_the_readme_shows_the_committed_table() -> None:
-    suite = load_suite(SUITE)
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("README.md", "cifar100_cpu"),
+        ("docs/results.md", "privileged_cpu"),
+        ("docs/results.md", "cifar100_cpu_baselines"),
+    ],
+)
+def test_the_pages_show_the_committed_tables(page: str, name: str) -> None:
+    suite = load_suite(ROOT / "suites" / f"{name}.yaml")
     table = render(build(suite, expand(suite), Store(ROOT / "results"), None), "markdown")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    for line in table.splitlines():
-        assert line.rstrip() in [r.rstrip() for r in readme], line
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert f"`wcordbench table suites/{name}.yaml --format markdown`" in text
+    lines = [line.rstrip() for line in text.splitlines()]
+    shown = [line.rstrip() for line in table.splitlines()]
+    assert shown in [lines[i : i + len(shown)] for i in range(len(lines))]
 
 
 def test_every_committed_run_is_whole_and_of_a_shipped_suite() -> None:

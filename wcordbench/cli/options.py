@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -50,6 +50,21 @@ def existing(results: Path) -> Path:
             f"results folder {results} {what}; run the suite first, or name another with --results"
         )
     return results
+
+
+def comparison(value: str | None) -> Literal["published", "none"] | None:
+    """What ``--compare`` asks for.
+
+    Raises:
+        UserError: neither published nor none.
+    """
+    if value == "published":
+        return "published"
+    if value == "none":
+        return "none"
+    if value is None:
+        return None
+    raise UserError(f"--compare {value!r} is unknown; valid: published, none")
 
 
 def select(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from wcordbench.cli.options import (
     Results,
     SeedOption,
     Set,
+    comparison,
     existing,
     select,
     with_baseline,
@@ -21,7 +22,7 @@ from wcordbench.cli.options import (
 from wcordbench.errors import UserError
 
 if TYPE_CHECKING:
-    from wcordbench.reporting.table import Compare, Table
+    from wcordbench.reporting.table import Table
     from wcordbench.suite import Suite
     from wcordbench.suite.runs import Cell
 
@@ -78,13 +79,11 @@ def command(
 
     if form not in FORMATS:
         raise UserError(f"--format {form!r} is unknown{nearest(form, FORMATS)}")
-    if compare not in (None, "published", "none"):
-        raise UserError(f"--compare {compare!r} is unknown; valid: published, none")
     if layout not in (None, "rows", "wide"):
         raise UserError(f"--layout {layout!r} is unknown; valid: rows, wide")
     if baseline is not None and not significance:
         raise UserError("--baseline says what --significance compares with; give that as well")
-    shown_beside = cast("Compare | None", compare)
+    shown_beside = comparison(compare)
     store = Store(existing(results))
 
     def text(loaded: Suite, cells: list[Cell], base: str | None) -> str:

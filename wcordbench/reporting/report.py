@@ -13,7 +13,8 @@ import jinja2
 from markupsafe import Markup
 
 from wcordbench.errors import UserError
-from wcordbench.reporting.plot import curves, dot_plot
+from wcordbench.reporting.plot_curves import curves
+from wcordbench.reporting.plot_table import dot_plot
 from wcordbench.reporting.render import cell_text, printed
 from wcordbench.reporting.table import Entry, Table
 from wcordbench.results.store import Store

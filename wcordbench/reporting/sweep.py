@@ -14,8 +14,8 @@ from wcordbench.reporting.published import Number
 from wcordbench.reporting.table import IN_BRACKETS, Entry, Table
 from wcordbench.suite.schema import Pair, Suite
 
-#: how the papers write an option
-_SYMBOLS = {"lambda1": "λ1", "lambda2": "λ2"}
+#: How the papers write an option.
+SYMBOLS = {"lambda1": "λ1", "lambda2": "λ2"}
 _LATEX_SYMBOLS = {"lambda1": r"$\lambda_1$", "lambda2": r"$\lambda_2$"}
 
 
@@ -43,7 +43,7 @@ class Sweep:
     @property
     def symbol(self) -> str:
         """The parameter as the papers write it."""
-        return _SYMBOLS.get(self.parameter, self.parameter)
+        return SYMBOLS.get(self.parameter, self.parameter)
 
 
 def sweeps(suite: Suite, table: Table) -> list[Sweep]:

@@ -1,0 +1,116 @@
+"""Correlations of a network's logits between classes, of stored teachers and students."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wcordbench import models
+from wcordbench.data import base as data
+from wcordbench.data.batches import TestBatches
+from wcordbench.data.views import View
+from wcordbench.errors import UserError
+from wcordbench.results.store import Store, file_sha256
+from wcordbench.suite.runs import Cell, Run, teacher_run
+from wcordbench.suite.schema import Suite
+from wcordbench.training.learner import seeded
+
+Matrix = NDArray[np.float64]
+
+
+def correlation_differences(
+    suite: Suite, cells: Iterable[Cell], store: Store, data_root: Path
+) -> dict[str, dict[str, Matrix]]:
+    """How the students' class correlations differ from their teacher's, over the test set.
+
+    The correlation of two classes is Pearson's, of their logits over the test images; what is
+    returned is the absolute difference, ``|corr(teacher) − corr(student)|``, in which Tian et
+    al. (ICLR 2020, figure 2) show what a loss on logits alone does not transfer.
+
+    Args:
+        suite: the suite.
+        cells: its cells of one seed, or those to look at; methods that are not finished are
+            left out.
+        store: where runs and their weights are.
+        data_root: the folder that holds datasets.
+
+    Returns:
+        For each pair's name, for each method's title, a ``(K, K)`` matrix of K classes; NaN
+        where a logit is the same for every image.
+
+    Raises:
+        UserError: nothing is finished, or weights or data are missing or not what they were.
+    """
+    done = [c for c in cells if c.method is not None and store.folder(c.run).state == "done"]
+    if not done:
+        raise UserError(
+            f"{suite.title or suite.name}: nothing is finished yet; run the suite first"
+        )
+    # All weights are looked for before anything is computed.
+    taught = {c.pair.name: _teacher_weights(suite, c, store) for c in done}
+    paths = [_weights(c.run, store) for c in done]
+    dataset = data.load(done[0].run.config["dataset"], data_root)
+    found: dict[str, dict[str, Matrix]] = {}
+    teachers: dict[str, Matrix] = {}
+    for cell, path in zip(done, paths, strict=True):
+        config, pair = cell.run.config, cell.pair
+        if pair.name not in teachers:
+            view = suite.views.teacher.config(suite.dataset)
+            teachers[pair.name] = _correlations(
+                pair.teacher.model, taught[pair.name], dataset, config, view
+            )
+        ours = _correlations(pair.student, path, dataset, config, config.get("view"))
+        assert cell.method is not None
+        found.setdefault(pair.name, {})[cell.method.title] = np.abs(teachers[pair.name] - ours)
+    return found
+
+
+def _teacher_weights(suite: Suite, cell: Cell, store: Store) -> Path:
+    run = teacher_run(suite, cell.pair)
+    return Path(cell.pair.teacher.checkpoint or "") if run is None else _weights(run, store)
+
+
+def _weights(run: Run, store: Store) -> Path:
+    """A finished run's weights.
+
+    Raises:
+        UserError: they are not beside its result, or are not those of the result.
+    """
+    folder = store.folder(run)
+    path = folder.path / "student.pt"
+    remedy = "train the suite into a folder of its own with --results and draw from there"
+    if not path.is_file():
+        raise UserError(f"{path}, the weights that the maps are made of, is missing; {remedy}")
+    if file_sha256(path) != folder.result().get("weights_sha256", file_sha256(path)):
+        raise UserError(f"{path} is not the file whose SHA-256 its result records; {remedy}")
+    return path
+
+
+@torch.inference_mode()
+def _correlations(
+    name: str,
+    path: Path,
+    dataset: data.Dataset,
+    config: dict[str, Any],
+    view: dict[str, Any] | None,
+) -> Matrix:
+    device = torch.device("cpu")
+    mean, std = config["dataset"]["mean"], config["dataset"]["std"]
+    sees = View(view, dataset.test.pixels.shape[1], mean, std, device)
+    with seeded(0):  # the weights are read below: only the global generator must not move
+        channels = dataset.test.pixels.shape[3]
+        model = models.create(name, len(dataset.classes), sees.size, channels)
+    models.load_checkpoint(model, path)
+    model.eval().to(memory_format=torch.channels_last)
+    batches = TestBatches(dataset.test, mean, std, device, sees)
+    logits = torch.cat([model(images).logits for images, _ in batches]).double().numpy()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.corrcoef(logits, rowvar=False))
+
+
+__all__ = ["correlation_differences"]
