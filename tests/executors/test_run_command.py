@@ -107,7 +107,7 @@ def test_stopped_and_continued(place: Place) -> None:
     lines = []
     for line in first.stdout:
         lines.append(line)
-        if "epoch 1/12" in line:
+        if "".join(lines).count("epoch 1/12") == 2:
             break
     first.send_signal(signal.SIGINT)
     lines += first.stdout.readlines()

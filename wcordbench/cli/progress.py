@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +25,7 @@ Macs = Callable[[Run], tuple[float, float]]
 class Progress:
     """Takes the events of an executor and shows them.
 
-    Every event is a dictionary with a ``kind``: ``job`` (runs, device, threads), ``step``
+    Every event is a dictionary with a ``kind``: ``job`` (runs, device, threads, host), ``step``
     (runs, epoch, step, steps, epochs, images_per_second), ``epoch`` (run and its metrics),
     ``resumed`` (run, epoch, step, steps), ``done`` (run, top1), ``failed`` and ``undefined``
     (run, reason), ``busy`` (run), ``lost`` (runs, reason) and ``note`` (line).
@@ -97,10 +98,11 @@ class Progress:
         self.note(event["line"])
 
     def _on_job(self, event: dict[str, Any]) -> None:
-        runs = event["runs"]
+        runs, host = event["runs"], event.get("host", socket.gethostname())
+        where = event["device"] + f" of {host}" * (host != socket.gethostname())
         self.note(
             f"training {_count(len(runs), 'run')}{' together' * (len(runs) > 1)} on"
-            f" {event['device']} with {_count(event['threads'], 'thread')}: {', '.join(runs)}"
+            f" {where} with {_count(event['threads'], 'thread')}: {', '.join(runs)}"
         )
 
     def _on_resumed(self, event: dict[str, Any]) -> None:

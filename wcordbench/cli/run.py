@@ -50,6 +50,15 @@ def command(
     per_gpu: Annotated[
         int | None, typer.Option(min=1, max=MOST, help="Jobs that share a GPU.")
     ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A Ray cluster's host:port, or auto.")
+    ] = None,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Ray: train here on each node and bring results back.")
+    ] = None,
+    gpu_memory: Annotated[
+        float | None, typer.Option(min=0.1, help="Ray: GiB a job; as many share a GPU as fit.")
+    ] = None,
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Minutes between checkpoints within an epoch.")
     ] = 10.0,
@@ -69,10 +78,11 @@ def command(
     from wcordbench.suite import expand, load_suite
     from wcordbench.suite.plan import cohorts
 
+    own = {"ray-address": ray_address, "scratch": scratch, "gpu-memory": gpu_memory}
     try:
         place = by_name(
             executor,
-            Options(results, data, device, workers, threads, checkpoint_minutes, per_gpu),
+            Options(results, data, device, workers, threads, checkpoint_minutes, per_gpu, own),
         )
         loaded = load_suite(suite, set_ or [])
         cells = select(loaded, expand(loaded), pair, method, seed)

@@ -87,6 +87,7 @@ def describe(name: str, found: Status) -> str:
     for progress in found.running:
         holder = progress.holder
         who = f"process {holder['pid']} on {holder['host']}" if "pid" in holder else "a process"
+        who += f" ({holder['device']})" if "device" in holder else ""
         left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
         lines.append(
             f"  {progress.run}: epoch {progress.epoch} of {progress.epochs} done, by {who}{left}"

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from wcordbench import registry
 from wcordbench.errors import UserError
+from wcordbench.results.provenance import device_of_host
 from wcordbench.results.store import Store
 from wcordbench.suite.plan import Job
 
@@ -165,7 +166,7 @@ def train(
             {
                 "kind": "job",
                 "runs": [r.name for r in assignment.job.runs],
-                "device": assignment.device,
+                "device": device_of_host(assignment.device),
                 "threads": assignment.threads,
                 "host": socket.gethostname(),
                 "pid": os.getpid(),

@@ -45,6 +45,14 @@ def environment(device: Any) -> dict[str, Any]:
     }
 
 
+def device_of_host(device: str) -> str:
+    """A device by its host's numbering: a scheduler shows a process only those it may use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not device.startswith("cuda") or not visible:
+        return device
+    return f"cuda:{visible.split(',')[int(device.partition(':')[2] or 0)]}"
+
+
 def _driver() -> str | None:
     """The NVIDIA driver's version."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]

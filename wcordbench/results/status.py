@@ -20,7 +20,7 @@ class Progress:
     Attributes:
         run: its name.
         epoch, epochs: epochs finished and wanted, those of a first stage included.
-        holder: host, process and since when, as far as they are known.
+        holder: host, process, device and since when, as far as they are known.
         seconds_left: at the pace of its last epoch; None before the first is over.
     """
 

@@ -32,7 +32,7 @@ from wcordbench.suite.runs import Run, digest
 
 FORMAT = 1
 LEASE = ".lease"
-#: who holds the lease: host, process and since when; means nothing while the lease is free
+#: who holds the lease, see ``RunFolder.holder``; means nothing while the lease is free
 HOLDER = ".lease.json"
 #: the remedy for a checkpoint that cannot be continued
 ANEW = "--retry-failed trains the run anew"
@@ -219,7 +219,7 @@ class RunFolder:
         self.make()
         record = {"id": run.id, "config": run.config, "format": FORMAT}
         if not (self.path / "run.json").exists():
-            write_atomic(self.path / "run.json", to_json(record))
+            self.write_bytes("run.json", to_json(record))
         elif self.read_json("run.json") != record:
             raise UserError(
                 f"{self.path / 'run.json'} was changed after it was written; delete {self.path}"
@@ -228,11 +228,11 @@ class RunFolder:
 
     def write_metrics(self, metrics: list[dict[str, Any]]) -> None:
         """Replace the per-epoch metrics."""
-        write_atomic(self.path / "metrics.json", to_json(metrics))
+        self.write_bytes("metrics.json", to_json(metrics))
 
     def finish(self, record: dict[str, Any]) -> None:
         """Mark the run done; the checkpoint, no longer needed, goes."""
-        write_atomic(self.path / "result.json", to_json({**record, "format": FORMAT}))
+        self.write_bytes("result.json", to_json({**record, "format": FORMAT}))
         self.tidy()
 
     def tidy(self) -> None:
@@ -244,10 +244,8 @@ class RunFolder:
 
     def fail(self, kind: str, reason: str, traceback: str = "") -> None:
         """Mark the run failed (``diverged``, ``error``, ``memory``) or ``undefined``."""
-        write_atomic(
-            self.path / "failure.json",
-            to_json({"kind": kind, "reason": reason, "traceback": traceback, "format": FORMAT}),
-        )
+        record = {"kind": kind, "reason": reason, "traceback": traceback, "format": FORMAT}
+        self.write_bytes("failure.json", to_json(record))
 
     def retry(self) -> None:
         """Forget a failure, and the checkpoint that led to it.
@@ -265,13 +263,13 @@ class RunFolder:
             ) from None
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Write one of the folder's files."""
+        """Write one of the folder's files; every file of the folder is written by this."""
         write_atomic(self.path / name, data)
 
     def write_sealed(self, name: str, payload: bytes) -> None:
         """Write a file that carries its own SHA-256."""
         seal = hashlib.sha256(payload).hexdigest().encode() + b"\n"
-        write_atomic(self.path / name, seal + payload)
+        self.write_bytes(name, seal + payload)
 
     def read_sealed(self, name: str) -> io.BytesIO | None:
         """What :meth:`write_sealed` wrote, or None if there is none.
@@ -293,13 +291,14 @@ class RunFolder:
         return io.BytesIO(payload)
 
     @contextlib.contextmanager
-    def lease(self, sign: bool = True) -> Iterator[None]:
+    def lease(self, sign: bool = True, who: dict[str, Any] | None = None) -> Iterator[None]:
         """Hold the run; the operating system lets go when the process ends, however it ends.
 
         The folder is created; what a killed holder left half-written is removed.
 
         Args:
-            sign: leave word of who holds it.
+            sign: leave word of who holds it: host, process and since when.
+            who: more to say of the holder, or another host and process than these.
 
         Raises:
             RunBusyError: another process holds it.
@@ -323,6 +322,7 @@ class RunFolder:
                     stale.unlink()
             if sign:
                 holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+                holder |= who or {}
                 with contextlib.suppress(OSError):  # for people only
                     (self.path / HOLDER).write_bytes(to_json(holder))
             yield
@@ -343,7 +343,7 @@ class RunFolder:
             return True
 
     def holder(self) -> dict[str, Any] | None:
-        """Host, process and since when (seconds since 1970) of who is training the run, if known.
+        """Host, process, device and since when (seconds since 1970) of who trains the run.
 
         None if nobody is; an empty record if somebody is who left no word.
         """

@@ -21,7 +21,7 @@ from wcordbench.data.batches import TestBatches, dataset_batches
 from wcordbench.data.views import View
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Features, Setup
-from wcordbench.results.provenance import environment
+from wcordbench.results.provenance import device_of_host, environment
 from wcordbench.results.store import RunBusyError, RunFolder, StorageError, Store, file_sha256
 from wcordbench.suite.runs import Run, plugin_digests
 from wcordbench.training.learner import DivergedError, Learner, StoppedError, seeded
@@ -66,14 +66,14 @@ class Cohort:
             UserError: the data or the teacher cannot be read, or the results not written.
         """
         with contextlib.ExitStack() as leases:
-            todo = []
+            todo, who = [], {"device": device_of_host(str(self.device))}
             for run in self.runs:
                 folder = self.store.folder(run)
                 if folder.state not in ("missing", "begun"):
                     folder.tidy()
                     continue
                 try:
-                    leases.enter_context(folder.lease())
+                    leases.enter_context(folder.lease(who=who))
                 except RunBusyError:
                     self.report({"kind": "busy", "run": run.name})
                     continue
