@@ -59,6 +59,10 @@ def command(
     gpu_memory: Annotated[
         float | None, typer.Option(min=0.1, help="Ray: GiB a job; as many share a GPU as fit.")
     ] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(help="sbatch's options: partition=gpu,gpus_per_node=1,time=12:00:00."),
+    ] = None,
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Minutes between checkpoints within an epoch.")
     ] = 10.0,
@@ -78,7 +82,7 @@ def command(
     from wcordbench.suite import expand, load_suite
     from wcordbench.suite.plan import cohorts
 
-    own = {"ray-address": ray_address, "scratch": scratch, "gpu-memory": gpu_memory}
+    own = {"ray-address": ray_address, "scratch": scratch, "gpu-memory": gpu_memory, "slurm": slurm}
     try:
         place = by_name(
             executor,
