@@ -121,6 +121,7 @@ class SlurmExecutor:
         executor.update_parameters(
             time=minutes,
             job_name="wcordbench",
+            wckey=None,  # some clusters know none, or others
             signal_delay_s=NOTICE,
             array_parallelism=self.options.workers or 1000,
             # SLURM 22.05 and later do not hand it down from sbatch
