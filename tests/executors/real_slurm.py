@@ -38,9 +38,12 @@ SelectTypeParameters=CR_CPU
 MpiDefault=none
 ReturnToService=2
 JobRequeue=1
-NodeName={host} CPUs={cpus} State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+GresTypes=gpu
+NodeName={host} CPUs={cpus} Gres=gpu:2 State=UNKNOWN
+PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+#: two devices that are GPUs as far as SLURM can tell
+GRES = "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"
 
 
 def missing() -> str | None:
@@ -67,6 +70,7 @@ class RealSlurm:
                 port=free_port(), node_port=free_port(),
             )
         )  # fmt: skip
+        (self.folder / "gres.conf").write_text(GRES)
         self.environment = {**os.environ, "SLURM_CONF": str(conf)}
         self.daemons: list[subprocess.Popen[bytes]] = []
 

@@ -205,7 +205,7 @@ class _Session(Session[_Task]):
         for worker in list(self.workers):  # after the queue: no word of the ended is missed
             self._read(worker)
             if worker.left or (queue is not None and worker.handle.job_id not in queue):
-                self.kept |= not worker.left
+                self.kept |= not (worker.left or worker.told)
                 where = worker.handle.paths.stderr
                 self.ended(
                     worker, f"its job {worker.handle.job_id} ended without a word; see {where}"
