@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import csv
+import functools
+import itertools
 import os
 import platform
 import statistics
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from wcordbench import models
+from wcordbench.data.base import Images
+from wcordbench.data.batches import dataset_batches
 from wcordbench.methods.base import Batch, Features, Setup
 from wcordbench.results.store import RunFolder
-from wcordbench.suite import Run
+from wcordbench.suite import Run, expand, load_suite
+from wcordbench.suite.check import check_shapes
 from wcordbench.training.learner import Learner
 
 ROOT = Path(__file__).parents[1]
@@ -97,21 +103,70 @@ def features(net: torch.nn.Module, images: Tensor) -> Features:
     return found
 
 
+@functools.cache
+def pixels() -> Images:
+    """As many random 32×32 images as CIFAR-100 has: augmentation costs the same on any."""
+    values = np.random.default_rng(0).integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
+    return Images(values, labels().numpy())
+
+
+def batches_of(config: dict[str, Any], batch_size: int) -> Iterator[tuple[Tensor, Batch]]:
+    """The training's own batches of :func:`pixels`, without end."""
+    changed = {**config, "train": {**config["train"], "batch_size": batch_size}}
+    drawn = dataset_batches(changed, pixels(), torch.device("cpu"))
+    for epoch in itertools.count():
+        yield from drawn.epoch(epoch)
+
+
+def benchmark_runs(teacher: str, student: str, methods: list[str]) -> dict[str, Run]:
+    """The runs of the paper's protocol at seed 0, by method; none of a method undefined here."""
+    suite = load_suite(
+        ROOT / "suites" / "cifar100.yaml",
+        [
+            f"pairs=[{{teacher: {teacher}, student: {student}}}]",
+            f"methods=[{', '.join(methods)}]",
+            "seeds=[0]",
+        ],
+    )
+    undefined = {u.method.name for u in check_shapes(suite)}
+    return {
+        c.method.name: c.run
+        for c in expand(suite)
+        if c.method is not None and c.method.name not in undefined
+    }
+
+
+def timed(action: Callable[[], Any], clock: Callable[[], float]) -> tuple[float, Any]:
+    """Seconds that something took, and what it gave."""
+    before = clock()
+    found = action()
+    return clock() - before, found
+
+
+def median(values: Iterable[float]) -> float:
+    """The middle one."""
+    return statistics.median(values)
+
+
 def milliseconds(seconds: Iterable[float]) -> float:
     """The median, in milliseconds."""
     return 1000 * statistics.median(seconds)
 
 
-def write(name: str, title: str, rows: list[dict[str, Any]], text: Iterable[str]) -> None:
-    """Store a table as ``<name>.csv`` and ``<name>.md`` and print it."""
+def write(
+    name: str, title: str, rows: list[dict[str, Any]], text: Iterable[str], partial: bool = False
+) -> None:
+    """Print a table and store it as ``<name>.csv`` and ``<name>.md``; ``partial``: only print."""
     from tabulate import tabulate
 
+    body = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+    page = "\n".join([f"# {title}", "", *text, "", machine() + ".", "", body, ""])
+    print(page)
+    if partial:
+        return
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    body = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
-    page = "\n".join([f"# {title}", "", *text, "", machine() + ".", "", body, ""])
     (RESULTS / f"{name}.md").write_text(page, encoding="utf-8")
-    print(page)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from wcordbench.errors import UserError
 from wcordbench.registry import nearest
-from wcordbench.results.store import StorageError, write_atomic
-from wcordbench.suite import Suite
-from wcordbench.suite.runs import Cell
+
+if TYPE_CHECKING:
+    from wcordbench.suite import Suite
+    from wcordbench.suite.runs import Cell
 
 SuitePath = Annotated[Path, typer.Argument(help="The suite's YAML file.", show_default=False)]
 Set = Annotated[
@@ -117,6 +118,8 @@ def write_out(out: Path, data: bytes) -> None:
     Raises:
         UserError: it cannot be written.
     """
+    from wcordbench.results.store import StorageError, write_atomic
+
     try:
         write_atomic(out, data)
     except StorageError as error:

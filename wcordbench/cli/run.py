@@ -20,10 +20,10 @@ from wcordbench.cli.options import (
     select,
 )
 from wcordbench.errors import UserError
-from wcordbench.suite import Run
 
 if TYPE_CHECKING:
     from wcordbench.results.store import Store
+    from wcordbench.suite import Run
     from wcordbench.suite.check import Undefined
     from wcordbench.suite.runs import Cell
 

@@ -68,11 +68,13 @@ def of_method(teacher: str, student: str, spec: MethodSpec, metric: str) -> Numb
     """
     pair = (teacher.removeprefix("timm:"), student)
     found = numbers(metric)
-    options = {key: value for term in spec.terms() for key, value in term.options.items()}
+    options: dict[str, Any] | None = None
     for (t, s, name), number in found.items():
         base, _, rest = name.partition("(")
         if (t, s) != pair or base != spec.name or not rest:
             continue
+        if options is None:  # resolved only where a published name has some: it takes time
+            options = {key: value for term in spec.terms() for key, value in term.options.items()}
         wanted = dict(part.split("=") for part in rest.rstrip(")").split(","))
         if all(options.get(key) == float(value) for key, value in wanted.items()):
             return number

@@ -1,0 +1,175 @@
+"""Every method's step beside its floor: python benchmarks/steps.py [--rounds N]
+
+The floor is what no implementation can save: the teacher's forward pass, the student's forward
+and backward pass and the optimiser's step, on tensors that are ready. A step is what a run pays:
+the same, the batch's augmentation, and the method. Rounds interleave everything, and every ratio
+is the median of the rounds' own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from common import (
+    CLASSES,
+    IMAGES,
+    SIZE,
+    batches_of,
+    benchmark_runs,
+    features,
+    learner,
+    median,
+    network,
+    timed,
+    write,
+)  # fmt: skip
+from torch import Tensor
+from torch.distributed._tools.mem_tracker import MemTracker
+from torch.nn import functional as F
+
+from wcordbench import models
+from wcordbench.methods.base import Batch, Features
+from wcordbench.training.learner import Learner
+
+PAIRS = [("resnet56", "resnet20"), ("resnet32x4", "resnet8x4")]
+BATCH = 64
+#: step / floor, at most
+LIMITS = {"student": 1.05, "kd": 1.05, "crd": 1.35, "wcord": 1.35}
+BASELINE, WIDE = 1.15, 1.10
+
+
+def limit(method: str, student: str) -> float:
+    """The target of a method on a pair."""
+    if student == "resnet8x4":
+        return WIDE
+    return max(LIMITS.get(part, BASELINE) for part in method.split("+"))
+
+
+class Floor:
+    """A plain training step of a student on ready tensors."""
+
+    def __init__(self, name: str) -> None:
+        torch.manual_seed(0)
+        self.student = models.create(name, CLASSES, SIZE).to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(
+            self.student.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True
+        )
+
+    def networks(self, images: Tensor, batch: Batch) -> None:
+        """Forward and backward pass."""
+        loss = F.cross_entropy(self.student(images).logits, batch.labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+
+
+def peak(trained: Learner, images: Tensor, known: Features | None, batch: Batch) -> float:
+    """MiB of all tensors that are alive at a step's worst moment, teacher's features included."""
+    tracker = MemTracker()
+    inputs = [images, batch.labels, batch.indices]
+    if known is not None:
+        inputs += [known.stem, *known.stages, *known.stages_preact, known.pooled, known.logits]
+    tracker.track_external(*inputs, trained.student, trained.objective, trained.optimizer)
+    with tracker:
+        trained.train_step(images, known, batch)
+    return float(tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]) / 2**20
+
+
+def measure(
+    teacher: str, student: str, methods: list[str], rounds: int, clock: Callable[[], float]
+) -> list[dict[str, Any]]:
+    """A row a method: milliseconds of a step and its parts, step / floor, MiB."""
+    runs = benchmark_runs(teacher, student, methods)
+    methods = list(runs)
+    learners = {name: learner(run, BATCH) for name, run in runs.items()}
+    for trained in learners.values():
+        trained.epoch = 0  # the ordinary protocol; first stages are in pairs.md
+        trained.optimizer = trained._optimizer()
+        trained.start_epoch()
+    drawn = batches_of(next(iter(runs.values())).config, BATCH)
+    source, floor = network(teacher), Floor(student)
+    keys = ("data", "teacher", "networks", "optimiser")
+    times: dict[str, list[float]] = {name: [] for name in [*keys, *methods]}
+    for round_ in range(rounds + 1):
+        data, (images, batch) = timed(lambda: next(drawn), clock)
+        seen, known = timed(lambda i=images: features(source, i), clock)
+        found = {"data": data, "teacher": seen}
+        found["networks"], _ = timed(lambda i=images, b=batch: floor.networks(i, b), clock)
+        found["optimiser"], _ = timed(floor.optimizer.step, clock)
+        # the order changes, so that nothing always follows the same
+        order = methods[round_ % len(methods) :] + methods[: round_ % len(methods)]
+        for name in order:
+            given = known if learners[name].needs_teacher else None
+            found[name], _ = timed(partial(learners[name].train_step, images, given, batch), clock)
+        if round_:  # the first one warms up
+            for key, seconds in found.items():
+                times[key].append(seconds)
+    rows = []
+    for name in methods:
+        taught = learners[name].needs_teacher
+        seen = times["teacher"] if taught else [0.0] * rounds
+        columns = zip(
+            times["data"], seen, times["networks"], times["optimiser"], times[name], strict=True
+        )
+        lines = [
+            {"floor": s + n + o, "step": d + s + m, "data": d, "teacher": s, "student": n,
+             "beyond": m - n - o, "optimiser": o, "ratio": (d + s + m) / (s + n + o)}
+            for d, s, n, o, m in columns
+        ]  # fmt: skip
+        middle = {key: median(line[key] for line in lines) for key in lines[0]}
+        most = limit(name, student)
+        given = known if taught else None
+        rows.append(
+            {
+                "pair": f"{teacher}→{student}",
+                "method": name,
+                **{k: f"{1000 * v:.1f}" for k, v in middle.items() if k != "ratio"},
+                "step/floor": f"{middle['ratio']:.3f}",
+                "target": f"{most:.2f}",
+                "met": "yes" if middle["ratio"] <= most else "no",
+                "peak MiB": f"{peak(learners[name], images, given, batch):.0f}",
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--method", action="append")
+    parser.add_argument("--student", action="append")
+    parser.add_argument("--cpu-time", action="store_true", help="for a shared machine")
+    arguments = parser.parse_args()
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    torch.set_num_threads(1)
+    methods = arguments.method or [
+        "student", "kd", "fitnet", "at", "sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "fsp",
+        "nst", "crd", "crd+kd", "wcord", "wcord+kd",
+    ]  # fmt: skip
+    rows = []
+    for teacher, student in PAIRS:
+        if not arguments.student or student in arguments.student:
+            rows += measure(teacher, student, methods, arguments.rounds, clock)
+    write(
+        "steps",
+        "Every method's step beside its floor",
+        rows,
+        [
+            f"Milliseconds{' of processor time' * arguments.cpu_time} at batch {BATCH} of 32×32"
+            f" images, {IMAGES:,} images in the memory banks, fp32, 1 thread; medians of"
+            f" {arguments.rounds} interleaved rounds in one process."
+            " *Floor*: teacher forward, student forward and backward, optimiser, on ready tensors."
+            " *Beyond*: what a training step takes beyond the floor's networks and optimiser."
+            " *Peak*: all tensors alive at the step's worst moment. Where the load average is"
+            " above 1 the machine was shared. By `python benchmarks/steps.py`, on:",
+        ],
+        partial=bool(arguments.method or arguments.student),
+    )
+
+
+if __name__ == "__main__":
+    main()
