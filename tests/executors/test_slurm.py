@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 submitit = pytest.importorskip("submitit")
 
+import real_slurm  # noqa: E402
 from small import Small, interrupt_at  # noqa: E402
 
 from wcordbench.errors import UserError  # noqa: E402
@@ -33,9 +34,8 @@ def make(folder: Path, *wanted: str, **options: Any) -> SlurmExecutor:
     return made
 
 
-def test_arrays_and_requeue_with_the_local_bits(tmp_path: Path) -> None:
+def check_arrays_and_requeue(small: Small, executor: SlurmExecutor) -> None:
     """The teacher's array, then its students' with one of them preempted in training."""
-    small = Small(tmp_path, epochs=4)
     small.train_locally()
     where: dict[str, int] = {}
     preempted: list[str] = []
@@ -47,10 +47,10 @@ def test_arrays_and_requeue_with_the_local_bits(tmp_path: Path) -> None:
             preempted.append(event["run"])
             os.kill(where[event["run"]], signal.SIGUSR2)  # as SLURM does
 
-    events = small.train(make(tmp_path, "cluster=local", workers=2), on_event)
+    events = small.train(executor, on_event)
     small.check(small.store("store"), events)
     notes = [e["line"] for e in events if e["kind"] == "note"]
-    assert [n.partition(" to submitit")[0] for n in notes if "submitit" in n] == [
+    assert [n.partition(" to ")[0] for n in notes if n.startswith("submitted")] == [
         "submitted 1 job", "submitted 2 jobs",
     ]  # fmt: skip
     (run,) = preempted
@@ -61,10 +61,31 @@ def test_arrays_and_requeue_with_the_local_bits(tmp_path: Path) -> None:
     assert sum(e["kind"] == "job" and e["runs"] == [run] for e in events) == 2
 
 
-def test_ctrl_c_saves_and_cancels(tmp_path: Path) -> None:
-    small = Small(tmp_path, epochs=60)
+def test_arrays_and_requeue_with_the_local_bits(tmp_path: Path) -> None:
+    check_arrays_and_requeue(Small(tmp_path, 4), make(tmp_path, "cluster=local", workers=2))
+
+
+@pytest.mark.slow
+def test_a_real_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same through slurmctld and slurmd, on a partition with two GPUs in name."""
+    if reason := real_slurm.missing():
+        pytest.skip(reason)
+    cluster = real_slurm.RealSlurm(tmp_path / "slurm")
+    try:
+        cluster.start()
+        monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+        wanted = "partition=gpu,gpus_per_node=1,time=1:00:00"
+        small = Small(tmp_path, epochs=4)
+        check_arrays_and_requeue(small, make(tmp_path, wanted, workers=2, device="cpu"))
+        ctrl_c_saves_and_cancels(Small(tmp_path, 60), make(tmp_path, wanted, device="cpu"))
+        assert cluster.run("squeue", "--noheader") == ""
+    finally:
+        cluster.stop()
+
+
+def ctrl_c_saves_and_cancels(small: Small, executor: SlurmExecutor) -> None:
     with pytest.raises(InterruptedRunError) as error:
-        small.train(make(tmp_path, "cluster=local", workers=1), interrupt_at("epoch", 3))
+        small.train(executor, interrupt_at("epoch", 2))
     assert error.value.saved
     store = small.store("store")
     states = [store.folder(r).state for r in small.runs]
@@ -74,6 +95,10 @@ def test_ctrl_c_saves_and_cancels(tmp_path: Path) -> None:
         assert not folder.held()
         assert folder.state == "missing" or folder.read_sealed("checkpoint.pt") is not None
     assert {p.name for p in store.root.iterdir()} == {"runs"}
+
+
+def test_ctrl_c_saves_and_cancels(tmp_path: Path) -> None:
+    ctrl_c_saves_and_cancels(Small(tmp_path, 60), make(tmp_path, "cluster=local", workers=1))
 
 
 def test_a_job_that_ends_without_a_word_is_lost(tmp_path: Path) -> None:

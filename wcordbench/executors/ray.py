@@ -75,7 +75,6 @@ class RayExecutor:
 
 def _connect(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody was asked
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is not None and address.startswith("ray://"):
         raise UserError(
             f"--ray-address {address} is a client's; run on a machine of the cluster, where"
