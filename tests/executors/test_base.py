@@ -12,6 +12,7 @@ from wcordbench.errors import UserError
 from wcordbench.executors import base
 from wcordbench.executors.base import Options
 from wcordbench.executors.local import LocalExecutor
+from wcordbench.results.provenance import device_of_host
 
 OPTIONS = Options(Path("results"), Path("data"))
 
@@ -38,6 +39,13 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyP
 def test_an_option_of_another_executor_is_refused() -> None:
     with pytest.raises(UserError, match="--ray-address does not belong"):
         base.by_name("local", Options(Path(), Path(), own={"ray-address": "auto"}))
+
+
+def test_a_device_is_named_as_its_host_numbers_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert device_of_host("cuda:0") == "cuda:0"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert [device_of_host(d) for d in ("cuda:1", "cuda", "cpu")] == ["cuda:5", "cuda:3", "cpu"]
 
 
 def test_the_local_executor_imports_no_other() -> None:

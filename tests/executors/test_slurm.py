@@ -176,7 +176,7 @@ def test_the_documented_script_is_what_a_two_gpu_partition_gets(
         and have["signal"] == "USR2@120"
         and "requeue" in have
     )
-    assert {p.name for p in store.root.iterdir()} <= {"runs", ".slurm"}
+    assert {p.name for p in store.root.iterdir()} <= {"runs", ".sessions"}
 
 
 def test_an_option_that_submitit_does_not_know_is_passed_on(tmp_path: Path, sbatch: Path) -> None:

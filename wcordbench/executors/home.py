@@ -21,7 +21,7 @@ import ray
 from wcordbench.executors import base
 from wcordbench.executors.base import LAST_WORDS, Assignment
 from wcordbench.results.provenance import device_of_host
-from wcordbench.results.store import RunBusyError, RunFolder, Store
+from wcordbench.results.store import SESSIONS, RunBusyError, RunFolder, Store
 from wcordbench.suite.plan import Job
 from wcordbench.suite.runs import Run
 
@@ -61,7 +61,7 @@ class Home:
     """
 
     def __init__(self, root: str, token: str) -> None:
-        self.store, self.sign = Store(root), Path(root) / f".seen-{token}"
+        self.store, self.sign = Store(root), Path(root) / SESSIONS / token
         self.events: list[tuple[int, Event]] = []
         self.told: set[int] = set()
         #: runs that need no more work, by the number of their job
@@ -70,6 +70,7 @@ class Home:
 
     def mark(self) -> str:
         """Leave the sign, and say where."""
+        self.sign.parent.mkdir(exist_ok=True)
         self.sign.touch()
         return str(self.sign)
 
@@ -94,6 +95,8 @@ class Home:
         for number in list(self.leases):
             self.release(number)
         self.sign.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another session's are there
+            self.sign.parent.rmdir()
 
     # --- the workers' -----------------------------------------------------------------
 

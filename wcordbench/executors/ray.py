@@ -164,7 +164,14 @@ class _Session(Session[_Task]):
             [w.reference for w in self.workers], num_returns=len(self.workers), timeout=TICK
         )
         workers = {w.number: w for w in self.workers}
-        for number, event in ray.get(self.home.take.remote()):
+        try:
+            events = ray.get(self.home.take.remote())
+        except ray.exceptions.RayActorError as error:
+            raise UserError(
+                f"the Ray actor that workers report to is gone ({str(error).splitlines()[0]});"
+                " run the same command again to continue"
+            ) from None
+        for number, event in events:
             if number in workers:
                 self.take(workers[number], event)
         for worker in [w for w in self.workers if w.reference in ended]:

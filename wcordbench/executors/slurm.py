@@ -26,7 +26,7 @@ from wcordbench.errors import UserError
 from wcordbench.executors import base
 from wcordbench.executors.base import Assignment, Options, Report
 from wcordbench.executors.session import TICK, Session, Worker
-from wcordbench.results.store import Store
+from wcordbench.results.store import SESSIONS, Store
 from wcordbench.suite.plan import Job
 
 #: seconds between looks at SLURM's queue, and at files of workers
@@ -164,7 +164,7 @@ class _Session(Session[_Task]):
         self.executor, options = executor, executor.options
         root = options.store_root.absolute()
         super().__init__(Store(root), jobs, report, options.workers or SLOTS, None)
-        self.folder = root / ".slurm" / uuid.uuid4().hex[:8]
+        self.folder = root / SESSIONS / uuid.uuid4().hex[:8]
         self.submitter = executor.submitter(self.folder)
         self.local = isinstance(self.submitter, submitit.LocalExecutor)
         self.serial = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wcordbench.errors import UserError
-from wcordbench.results.store import HOLDER, LEASE, RunFolder, Store, file_sha256
+from wcordbench.results.store import HOLDER, LEASE, SESSIONS, RunFolder, Store, file_sha256
 from wcordbench.suite.runs import Run, digest
 
 #: what a run's folder may hold
@@ -55,7 +55,7 @@ def verify(store: Store, only: Iterable[Run] | None = None) -> tuple[int, list[F
 
 def _strangers(store: Store) -> list[Finding]:
     runs = store.root / "runs"
-    found = [p for p in store.root.iterdir() if p != runs]
+    found = [p for p in store.root.iterdir() if p not in (runs, store.root / SESSIONS)]
     if runs.is_dir():
         found += [p for p in runs.iterdir() if p.is_symlink() or not p.is_dir()]
     return [Finding(p, "is not of a run store") for p in found]
