@@ -25,6 +25,12 @@ def test_methods(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert "Tian et al., ICLR 2020" in lines["crd"]
     assert " no " in lines["crd"]
     assert " yes " in lines["ab"]
+    # by hand: nothing; two maps of 64 features to 128 with bias; FitNet's 1x1 convolution of 32
+    # channels and its batch norm; CRD's banks are not parameters
+    for name, parameters in (
+        ("kd", "0"), ("ab", "0"), ("cc", "16,640"), ("crd", "16,640"), ("fitnet", "1,088"),
+    ):  # fmt: skip
+        assert f" {parameters}  " in lines[name], lines[name]
     assert "negatives=16384" in shown
     assert "epsilon=1e-07" in lines["pkt"]
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 
 from wcordbench.errors import UserError
@@ -422,6 +423,21 @@ def test_a_lease_is_given_back_after_an_error(folder: RunFolder) -> None:
         raise KeyError
     with folder.lease():
         pass
+
+
+def test_who_may_only_read_believes_the_holder(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with folder.lease(), monkeypatch.context() as patch:
+        patch.setattr(filelock.FileLock, "acquire", refuse)
+        assert folder.held()
+        holder = folder.holder()
+        assert holder is not None and holder["pid"] == os.getpid()
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    assert not folder.held() and folder.holder() is None
 
 
 def test_a_file_system_without_locks_is_one_sentence(

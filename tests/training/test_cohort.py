@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -540,6 +541,38 @@ def test_a_full_disk_stops_everything_and_fails_nothing(
         train(runs["KD"], runs["Student"])
     monkeypatch.undo()
     assert [store.folder(runs[n]).state for n in ("KD", "Student")] == ["begun", "begun"]
+
+
+def test_a_results_folder_that_vanishes_is_one_sentence(
+    runs: Runs, store: Store, train: Train
+) -> None:
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            shutil.rmtree(store.root)
+        return False
+
+    with pytest.raises(StorageError, match=r"cannot be written \(No such file.*--results"):
+        train(runs["KD"], runs["Student"], should_stop=should_stop)
+    assert not store.root.exists()
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(
+    runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    want = alone(runs["KD"])
+    clock = iter(range(10**9, 0, -3600))  # every look at it is an hour earlier
+    monkeypatch.setattr("time.time", lambda: float(next(clock)))
+    with pytest.raises(StoppedError):
+        train(runs["KD"], should_stop=lambda: True)
+    train(runs["KD"])
+    assert outcome(store, runs["KD"]) == want
+    record = store.folder(runs["KD"]).result()
+    assert record["ended"] < record["started"] and record["seconds"] >= 0
 
 
 def test_checkpoints_take_a_tenth_of_the_time_at_most(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wcordbench import registry
 from wcordbench.errors import UserError
 
+if TYPE_CHECKING:
+    from wcordbench.methods.base import Setup
+
 CLASSES, SIZE = 100, 32
+#: what a method's parameters are counted for: they depend on the features' shapes
+TEACHER, STUDENT = "resnet56", "resnet20"
 
 
 def command(
@@ -28,18 +33,42 @@ def command(
 
 
 def methods() -> str:
-    """The table of methods."""
+    """The table of methods; takes seconds, each is built once."""
+    import torch
+
+    from wcordbench import models
+    from wcordbench.methods.base import Setup
+
+    student, teacher = (models.feature_shapes(n, CLASSES, SIZE) for n in (STUDENT, TEACHER))
+    setup = Setup(student, teacher, CLASSES, torch.arange(CLASSES))
     rows = [
         (
             e.name,
             e.meta.get("title", e.name),
             e.meta.get("paper", ""),
+            _parameters(e, setup),
             "yes" if e.two_stage else "no",
             _options(e),
         )
         for e in registry.catalogue("method").values()
     ]
-    return _table(rows, ("name", "title", "paper", "first stage", "options and their defaults"))
+    return (
+        _table(
+            rows,
+            ("name", "title", "paper", "parameters", "first stage", "options and their defaults"),
+            ("left", "left", "left", "right", "left", "left"),
+        )
+        + "\n\nparameters: what a method trains beside the student, here for"
+        f" {TEACHER}->{STUDENT} on {CLASSES} classes; memory banks are not among them."
+    )
+
+
+def _parameters(entry: registry.Entry, setup: Setup) -> str:
+    """How many numbers a method trains beside the student's own, where that can be said."""
+    kind = entry.load()
+    if kind.unsupported(setup) or any(o.required for o in entry.options.values()):
+        return "–"
+    return f"{sum(p.numel() for p in kind(setup).parameters()):,}"
 
 
 def models() -> str:

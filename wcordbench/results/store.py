@@ -338,7 +338,10 @@ class RunFolder:
             lock.release()
 
     def held(self) -> bool:
-        """Whether a process, another one or this, is training the run at this moment."""
+        """Whether a process, another one or this, is training the run at this moment.
+
+        Who may not write here, and so cannot try the lock, takes the holder's word for it.
+        """
         if not (self.path / LEASE).is_file():
             return False
         try:
@@ -346,6 +349,8 @@ class RunFolder:
                 return False
         except RunBusyError:
             return True
+        except StorageError:
+            return (self.path / HOLDER).is_file()
 
     def holder(self) -> dict[str, Any] | None:
         """Host, process, device and since when (seconds since 1970) of who trains the run.
