@@ -1,6 +1,7 @@
 # make reproduce   train and print the tables, at the scale this machine manages
 # make test        the tests (a few minutes on 2 cores)
 # make check       ruff and mypy
+# make bench       the speed benchmarks, a few minutes; results go to benchmarks/results/ (bench-full: longer)
 # Each makes its own environment in .venv; nothing but Python 3.11 or newer is needed.
 
 PYTHON ?= python3
@@ -21,11 +22,11 @@ SUITES := suites/cifar100.yaml suites/cifar100_cross.yaml
 SCALE := $(CUDA) CUDA device(s) here, so the paper's suites at full scale: this takes days
 endif
 
-.PHONY: reproduce test test-slow check format clean
+.PHONY: reproduce test test-slow check bench bench-full format clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
 
 reproduce:
 	@echo "Reproducing $(SUITES) ($(SCALE)); results go to $(RESULTS)/"
@@ -55,6 +56,24 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/table.py
+	$(BIN)/python benchmarks/steps.py --rounds 4
+	$(BIN)/python benchmarks/cohorts.py --rounds 2
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/plain.py
+	$(BIN)/python benchmarks/footprint.py --data $(DATA)
+
+bench-full: $(READY)
+	$(BIN)/python benchmarks/table.py
+	$(BIN)/python benchmarks/steps.py --rounds 15
+	$(BIN)/python benchmarks/cohorts.py --rounds 7
+	$(BIN)/python benchmarks/growth.py --rounds 25
+	$(BIN)/python benchmarks/plain.py --rounds 7
+	$(BIN)/python benchmarks/footprint.py --data $(DATA) --seconds 240
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/pairs.py --data $(DATA)
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wcordbench.errors import UserError
-from wcordbench.executors import base
+from wcordbench.executors import base, packing
 from wcordbench.executors.base import Assignment, Options, Report
 from wcordbench.executors.session import TICK, Session, Worker
 from wcordbench.results.store import Store
@@ -45,10 +46,11 @@ class LocalExecutor:
         store_root: the results folder.
         data_root: the folder that holds datasets.
         device: ``cpu``, ``cuda`` or ``cuda:0``; None takes CUDA where there is one.
-        workers: processes; None is one a core on the CPU and ``per_gpu`` a device on CUDA.
+        workers: processes; None is measured for a long suite, and else one a core on the
+            CPU and ``per_gpu`` a device on CUDA.
         threads: threads a process; None divides the cores among the jobs that run.
         checkpoint_minutes: how often checkpoints are written within an epoch.
-        per_gpu: processes a CUDA device; None is one.
+        per_gpu: processes a CUDA device; None is measured for a long suite, and else one.
     """
 
     store_root: Path
@@ -65,7 +67,20 @@ class LocalExecutor:
             return
         devices = self._devices()
         Store(self.store_root).prepare()
-        _Session(self, devices, jobs, report).run()
+        _Session(self._packed(jobs, devices, report), devices, jobs, report).run()
+
+    def _packed(self, jobs: list[Job], devices: list[str], report: Report) -> LocalExecutor:
+        """With what a measurement says of what the user has left open."""
+        on_cuda = devices[0] != "cpu"
+        if self.workers or (self.per_gpu if on_cuda else self.threads):
+            return self
+        found = packing.choose(jobs, devices[0], cores())
+        if found is None:
+            return self
+        report({"kind": "note", "line": found.line})
+        if on_cuda:
+            return dataclasses.replace(self, per_gpu=found.side_by_side)
+        return dataclasses.replace(self, workers=found.side_by_side)
 
     def _devices(self) -> list[str]:
         if self.device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
@@ -102,10 +117,7 @@ class _Session(Session[_Process]):
     ) -> None:
         self.executor, self.devices = executor, devices
         self.context = multiprocessing.get_context("spawn")
-        try:
-            self.cores = len(os.sched_getaffinity(0))  # a container or scheduler may give fewer
-        except AttributeError:
-            self.cores = os.cpu_count() or 1
+        self.cores = cores()
         on_cuda = devices[0] != "cpu"
         hold = len(devices) * (executor.per_gpu or 1) if on_cuda else self.cores
         limit = executor.workers or hold
@@ -175,6 +187,14 @@ class _Session(Session[_Process]):
             worker.process.kill()
             worker.connection.close()
         self.workers.clear()
+
+
+def cores() -> int:
+    """Those that this process may use: a container or scheduler may give fewer than there are."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
 
 
 def _how_it_ended(exitcode: int | None) -> str:
