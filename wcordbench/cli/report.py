@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from wcordbench.cli.options import (
+    Data,
     MethodOption,
     PairOption,
     Results,
@@ -28,16 +29,29 @@ def command(
     method: MethodOption = None,
     seed: SeedOption = None,
     results: Results = Path("results"),
+    correlation: Annotated[
+        bool,
+        typer.Option(
+            "--correlation",
+            help="Draw maps of class correlations too: needs the images and the students' weights.",
+        ),
+    ] = False,
+    data: Data = Path("data"),
 ) -> None:
-    """Write one self-contained HTML page: tables, plots, and every run's details."""
+    """Write one self-contained HTML page: tables, comparisons, plots, and every run's details."""
     from wcordbench.reporting.report import page
-    from wcordbench.reporting.table import build
     from wcordbench.results.store import Store
     from wcordbench.suite import expand, load_suite
 
     loaded = load_suite(suite, set_ or [])
     cells = select(loaded, expand(loaded), pair, method, seed)
     store = Store(existing(results))
-    html = page(loaded, build(loaded, cells, store, None), cells, store, str(suite))
+    maps = None
+    if correlation:
+        from wcordbench.training.correlations import correlation_differences
+
+        first = [cell for cell in cells if cell.seed == (seed or loaded.seeds)[0]]
+        maps = correlation_differences(loaded, first, store, data)
+    html = page(loaded, cells, store, str(suite), maps)
     write_out(out, html.encode())
     typer.echo(f"wrote {out}")

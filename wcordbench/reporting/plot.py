@@ -76,6 +76,7 @@ def pyplot_for(out: Out) -> Any:
         "font.size": 7, "axes.titlesize": 8, "figure.titlesize": 8, "figure.labelsize": 7,
         "axes.linewidth": 0.6, "grid.alpha": 0.3, "legend.frameon": False,
         "legend.handlelength": 2.2, "legend.columnspacing": 1.2,
+        "text.parse_math": False,  # a label's dollars are dollars
         "svg.hashsalt": "wcordbench", "svg.fonttype": "none",
     }  # fmt: skip
     matplotlib.rcParams.update(settings)

@@ -6,8 +6,8 @@ from typing import Any
 
 from wcordbench.errors import UserError
 from wcordbench.reporting import plot
+from wcordbench.reporting.parts import printed
 from wcordbench.reporting.plot import Out
-from wcordbench.reporting.render import printed
 from wcordbench.reporting.table import Entry, Table
 from wcordbench.results.statistics import CONFIDENCE, interval
 

@@ -50,34 +50,47 @@ def render(
 
 
 def _pair(table: Table, column: int, confidence: float, style: str) -> list[str]:
-    """A pair's heading and its tables."""
+    """A pair's headings and its tables."""
+    parts = []
+    for heading, header, rows in grids(table, column, confidence):
+        parts += [heading, tabulate(rows, header, tablefmt=style, disable_numparse=True)]
+    pair = f"{printed(table.teachers[column])} → {printed(table.students[column])}"
+    return parts or [f"{pair}: nothing is done yet."]
+
+
+def grids(
+    table: Table, column: int, confidence: float
+) -> list[tuple[str, list[str], list[list[Any]]]]:
+    """A pair's comparisons, then its verdicts: each a heading, a header and rows of text.
+
+    Empty where nothing is done.
+    """
     pair = f"{printed(table.teachers[column])} → {printed(table.students[column])}"
     within = f"{100 * confidence:g}% interval"
-    compared, judged = [], []
+    compared: list[list[Any]] = []
+    judged: list[list[Any]] = []
     for name, entries in table.rows:
         entry = entries[column]
         summary = entry.summary
         if name == "Teacher" or summary is None or summary.mean is None:
             continue
         ours = number(summary.mean, summary.std)
-        if name != table.baseline:
+        if table.baseline is not None and name != table.baseline:
             compared.append([name, ours, *_versus(entry)])
         if entry.verdict is not None and entry.published is not None:
             published = number(entry.published.mean, entry.published.std)
             found = entry.verdict
             delta = [signed(found.difference), _interval(found.interval)]
             judged.append([name, len(summary.values), ours, published, *delta, str(found)])
-    if not compared and not judged:
-        return [f"{pair}: nothing is done yet."]
-    base = dict(table.rows)[table.baseline or ""][column].summary
-    shown = number(base.mean, base.std) if base and base.mean is not None else "not done yet"
-    parts = [f"{pair}: methods minus {table.baseline} ({shown})"]
-    header = ["Method", "Mean", "Common seeds", "Difference", within, "p", "p (Holm)", ""]
-    parts.append(tabulate(compared, header, tablefmt=style, disable_numparse=True))
+    parts: list[tuple[str, list[str], list[list[Any]]]] = []
+    if table.baseline is not None and (compared or judged):
+        base = dict(table.rows)[table.baseline][column].summary
+        shown = number(base.mean, base.std) if base and base.mean is not None else "not done yet"
+        header = ["Method", "Mean", "Common seeds", "Difference", within, "p", "p (Holm)", ""]
+        parts.append((f"{pair}: methods minus {table.baseline} ({shown})", header, compared))
     if judged:
-        parts.append(f"{pair}: ours minus published")
         header = ["Method", "Seeds", "Ours", "Published", "Difference", within, "Verdict"]
-        parts.append(tabulate(judged, header, tablefmt=style, disable_numparse=True))
+        parts.append((f"{pair}: ours minus published", header, judged))
     return parts
 
 
@@ -127,4 +140,4 @@ def _records(table: Table) -> list[dict[str, Any]]:
     return records
 
 
-__all__ = ["FORMATS", "render"]
+__all__ = ["FORMATS", "grids", "render"]

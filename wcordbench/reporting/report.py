@@ -2,62 +2,118 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib.resources
 import io
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from wcordbench.errors import UserError
+from wcordbench.reporting import plot
+from wcordbench.reporting.compare import against, baseline_of, judged, not_judged, rule
+from wcordbench.reporting.parts import cell_text, printed
+from wcordbench.reporting.plot_correlation import correlation_maps
 from wcordbench.reporting.plot_curves import curves
+from wcordbench.reporting.plot_sweep import sweep_plot
 from wcordbench.reporting.plot_table import dot_plot
-from wcordbench.reporting.render import cell_text, printed
-from wcordbench.reporting.table import Entry, Table
+from wcordbench.reporting.render_compare import grids
+from wcordbench.reporting.table import Entry, Table, build
+from wcordbench.results.statistics import CONFIDENCE
 from wcordbench.results.store import Store
 from wcordbench.suite.runs import Cell
 from wcordbench.suite.schema import Suite
 
 _STATES = {"done": "done", "undefined": "N/A", "failed": "failed", "begun": "begun",
            "missing": "still to be trained"}  # fmt: skip
+_SCORES = {"top1": "test top-1", "top5": "test top-5", "auc": "test AUC"}
+#: What a picture shows, for those who do not see it: its numbers are in the page's tables.
+_ALT = {
+    "Every seed and mean": "Dots: seeds; bars: means with their 95% intervals; hollow marks:"
+    " published values, where they are comparable. The numbers are in the table of results.",
+    "Learning curves": "The test score after every epoch, by method; bands reach from the lowest"
+    " to the highest seed. The numbers are in the details of the runs.",
+    "Sweep": "The score against the swept parameter with its deviation as a band, the published"
+    " curve hollow. The numbers are in the table of results.",
+    "Class correlations": "How far each pair of classes correlates otherwise in the student's"
+    " logits than in the teacher's; dark is alike.",
+}
 
 
-def page(suite: Suite, table: Table, cells: list[Cell], store: Store, path: str) -> str:
+def page(
+    suite: Suite,
+    cells: list[Cell],
+    store: Store,
+    path: str,
+    maps: Mapping[str, Mapping[str, NDArray[np.float64]]] | None = None,
+) -> str:
     """The page, as HTML.
 
     Args:
         suite: the suite.
-        table: as :func:`wcordbench.reporting.table.build` laid it out.
-        cells: the table's.
+        cells: its cells, or those to show.
         store: where the runs are.
         path: of the suite's file, to name the command.
+        maps: differences of class correlations to draw, by pair and method (see
+            :func:`wcordbench.training.correlations.correlation_differences`).
 
     Raises:
         UserError: a result is damaged.
     """
-    runs = [_run(cell, store) for cell in cells]
-    done = sum(run["state"] == "done" for run in runs)
+    table, reason = _compared(suite, build(suite, cells, store, None))
+    runs = [_run(cell, store, suite.metric) for cell in cells]
+    counts = Counter(run["state"] for run in runs)
+    script = _file("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = importlib.resources.files("wcordbench.reporting") / "templates" / "report.html"
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
+    columns = range(len(table.students))
+    return environment.from_string(_file("report.html")).render(
         table=table,
-        pairs=[
-            (printed(t), printed(s)) for t, s in zip(table.teachers, table.students, strict=True)
-        ],
-        counts=f"{done} of {len(runs)} runs of the table are done.",
+        pairs=[(printed(table.teachers[c]), printed(table.students[c])) for c in columns],
+        counts=", ".join(f"{number} {state}" for state, number in counts.items()),
         path=path,
         value=_value,
         cell=cell_text,
-        pictures=_pictures(suite, table, cells, store),
+        sortable=_sortable,
+        comparisons=[grid for c in columns for grid in grids(table, c, CONFIDENCE)],
+        not_judged=reason or rule(),
+        pictures=_pictures(suite, cells, store, maps or {}),
         made=_made(runs),
         suite=json.dumps(
             suite.model_dump(mode="json", exclude_unset=True), indent=1, ensure_ascii=False
         ),
         runs=runs,
+        lacking=[run for run in runs if run["reason"]],
+        score=_SCORES[suite.metric],
+        script=Markup(script),
+        script_sha256=digest,
     )
+
+
+def _file(name: str) -> str:
+    folder = importlib.resources.files("wcordbench.reporting") / "templates"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def _compared(suite: Suite, table: Table) -> tuple[Table, str | None]:
+    """The table with what it can be compared with, and why it is not judged."""
+    try:
+        baseline = baseline_of(suite)
+    except UserError:  # neither CRD nor the plain student
+        baseline = ""
+    if baseline in dict(table.rows):
+        table = against(table, baseline)
+    reason = not_judged(suite)
+    return (table if reason else judged(table)), reason
 
 
 def _value(entry: Entry) -> str:
@@ -66,7 +122,13 @@ def _value(entry: Entry) -> str:
     return "" if mean is None else str(mean)
 
 
-def _run(cell: Cell, store: Store) -> dict[str, Any]:
+def _sortable(text: Any) -> str | None:
+    """The number that a comparison's cell begins with; None for words and gaps."""
+    found = re.match(r"[<+−]?([\d.]+)", str(text))
+    return None if found is None else "-" * str(text).startswith("−") + found[1]
+
+
+def _run(cell: Cell, store: Store, metric: str) -> dict[str, Any]:
     folder = store.folder(cell.run)
     state = folder.state
     record = folder.result() if state == "done" else {}
@@ -76,29 +138,43 @@ def _run(cell: Cell, store: Store) -> dict[str, Any]:
     for key in ("id", "weights_sha256", "teacher_sha256", "dataset_fingerprint", "seconds"):
         if record.get(key) is not None:
             provenance.append((key.replace("_", " "), record[key]))
+    score = record.get("scores", {}).get(metric)
     return {
         "row": "Teacher" if cell.method is None else cell.method.title,
         "pair": cell.pair.name.replace("->", " → "),
         "seed": cell.seed,
         "name": cell.run.name,
         "state": _STATES[state],
+        "score": "" if score is None else f"{score:.2f}",
         "reason": folder.failure()["reason"] if state in ("failed", "undefined") else "",
-        "epochs": [_epoch(m) for m in metrics],
+        "epochs": [_epoch(m, f"test_{metric}") for m in metrics],
+        "curve": _curve([m[f"test_{metric}"] for m in metrics if f"test_{metric}" in m]),
         "provenance": provenance,
         "environment": environment,
         "config": json.dumps(cell.run.config, indent=1, ensure_ascii=False),
     }
 
 
-def _epoch(metrics: dict[str, Any]) -> list[str]:
+def _epoch(metrics: dict[str, Any], score: str) -> list[str]:
     return [
         str(metrics["epoch"] + 1),
         f"{metrics['learning_rate']:.4g}",
         f"{metrics['train_loss']:.4f}",
         f"{metrics['train_top1']:.2f}",
-        f"{metrics['test_top1']:.2f}" if "test_top1" in metrics else "",
+        f"{metrics[score]:.2f}" if score in metrics else "",
         f"{metrics['seconds']:.1f}",
     ]
+
+
+def _curve(scores: list[float]) -> dict[str, str] | None:
+    """A run's curve as the points of a line in a box of 300 by 80, and in words."""
+    if len(scores) < 2:
+        return None
+    low, span = min(scores), max(scores) - min(scores) or 1
+    step = 292 / (len(scores) - 1)
+    points = [f"{4 + i * step:.1f},{76 - 72 * (s - low) / span:.1f}" for i, s in enumerate(scores)]
+    words = f"from {scores[0]:.2f} after the first epoch to {scores[-1]:.2f} after the last"
+    return {"points": " ".join(points), "words": words}
 
 
 def _made(runs: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -117,30 +193,43 @@ def _made(runs: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _pictures(
-    suite: Suite, table: Table, cells: Iterable[Cell], store: Store
+    suite: Suite,
+    cells: list[Cell],
+    store: Store,
+    maps: Mapping[str, Mapping[str, NDArray[np.float64]]],
 ) -> list[dict[str, Any]]:
-    """The plots as SVG; those that have nothing to show, or no matplotlib, are left out."""
-    draw: dict[str, Callable[[io.BytesIO], None]] = {
-        "Every seed a dot, every mean with its standard deviation; dashed: the teacher.": (
-            lambda out: dot_plot(table, out)
-        ),
-        "Test accuracy after every epoch, by method.": (
-            lambda out: curves(suite, cells, store, out)
-        ),
-    }
-    pictures = []
-    for number, (text, into) in enumerate(draw.items()):
-        out = io.BytesIO()
-        try:
-            into(out)
-        except UserError:
-            continue
-        svg = out.getvalue().decode()
-        svg = svg[svg.index("<svg") :]
-        # One page, several pictures: each keeps its own names.
-        svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>p{number}-", svg)
-        pictures.append({"text": text, "svg": Markup(svg)})
+    """The plots of every pair as SVG; what has nothing to show, or no matplotlib, is left out."""
+    pictures: list[dict[str, Any]] = []
+    for pair in suite.pairs:
+        own = [cell for cell in cells if cell.pair == pair]
+        table = build(suite, own, store, None)
+        draw: dict[str, Callable[[io.BytesIO], None]] = {
+            "Every seed and mean": partial(dot_plot, table),
+            "Learning curves": partial(curves, suite, own, store),
+            "Sweep": partial(sweep_plot, suite, table),
+        }
+        if pair.name in maps:
+            draw["Class correlations"] = partial(correlation_maps, {pair.name: maps[pair.name]})
+        for title, into in draw.items():
+            out = io.BytesIO()
+            try:
+                into(out)
+            except UserError:
+                continue
+            pictures.append(
+                {
+                    "title": f"{title}: {plot.heading(pair)}",
+                    "text": _ALT[title],
+                    "svg": _embedded(out.getvalue().decode(), len(pictures)),
+                }
+            )
     return pictures
+
+
+def _embedded(svg: str, number: int) -> Markup:
+    """An SVG file as a part of the page: one page, several pictures, each with its own names."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    return Markup(re.sub(r'(id="|href="#|url\(#)', rf"\g<1>p{number}-", svg))
 
 
 __all__ = ["page"]
