@@ -59,21 +59,25 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/table.py
-	$(BIN)/python benchmarks/steps.py --rounds 4
-	$(BIN)/python benchmarks/cohorts.py --rounds 2
+	$(BIN)/python benchmarks/steps.py --rounds 3
+	$(BIN)/python benchmarks/cohorts.py --rounds 1
 	$(BIN)/python benchmarks/growth.py
-	$(BIN)/python benchmarks/plain.py
-	$(BIN)/python benchmarks/footprint.py --data $(DATA)
+	$(BIN)/python benchmarks/bf16.py
+	$(BIN)/python benchmarks/plain.py --rounds 2
+	$(BIN)/python benchmarks/footprint.py --data $(DATA) --seconds 50
+	$(BIN)/python benchmarks/targets.py
 
 bench-full: $(READY)
 	$(BIN)/python benchmarks/table.py
 	$(BIN)/python benchmarks/steps.py --rounds 15
 	$(BIN)/python benchmarks/cohorts.py --rounds 7
 	$(BIN)/python benchmarks/growth.py --rounds 25
+	$(BIN)/python benchmarks/bf16.py --rounds 15
 	$(BIN)/python benchmarks/plain.py --rounds 7
 	$(BIN)/python benchmarks/footprint.py --data $(DATA) --seconds 240
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/pairs.py --data $(DATA)
+	$(BIN)/python benchmarks/targets.py
 
 clean:
 	rm -rf .venv build *.egg-info
