@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+from typing import Any
+
 import pytest
+import safetensors.torch
 import torch
 
 from wcordbench import models
 from wcordbench.errors import UserError
 
-pytest.importorskip("timm")
+timm = pytest.importorskip("timm")
 
 NAMES = [
     ("timm:resnet18", 32),
@@ -62,11 +67,116 @@ def test_inception_is_the_teacher_of_privileged_distillation() -> None:
     assert [s[0] for s in shapes.stages] == [192, 288, 768, 2048]
 
 
+SMALL = "timm:mobilenetv3_small_050"
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    """The weights that timm's download gives: 1,000 classes, colour images."""
+    torch.manual_seed(5)
+    state: dict[str, torch.Tensor] = timm.create_model("mobilenetv3_small_050").state_dict()
+
+    def download(*args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+        return {key: value.clone() for key, value in state.items()}
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", download)
+    return state
+
+
+@pytest.mark.parametrize(("classes", "channels"), [(2, 3), (2, 1), (1000, 3)])
+def test_pretrained_weights_but_for_the_classifier(
+    classes: int, channels: int, published: dict[str, torch.Tensor]
+) -> None:
+    model = models.create(SMALL, num_classes=classes, in_channels=channels)
+    own = {key: value.clone() for key, value in model.model.state_dict().items()}
+    before = torch.random.get_rng_state()
+    model.load_pretrained()
+    assert torch.equal(before, torch.random.get_rng_state())
+    for key, value in model.model.state_dict().items():
+        want = own[key] if key.startswith("classifier.") and classes == 2 else published[key]
+        if key == "conv_stem.weight" and channels == 1:  # grey in all three channels, summed
+            want = published[key].sum(1, keepdim=True)
+        torch.testing.assert_close(value, want)
+
+
+def test_a_file_of_timms_weights_begins_a_training(
+    published: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    """The same as the download gives, from a file put there by hand."""
+    model, other = (models.create(SMALL, num_classes=2, in_channels=1) for _ in range(2))
+    other.load_state_dict(model.state_dict())
+    model.load_pretrained()
+    for path in (tmp_path / "a.safetensors", tmp_path / "a.pth"):
+        if path.suffix == ".pth":
+            torch.save(published, path)
+        else:
+            safetensors.torch.save_file(published, path)
+        models.load_checkpoint(other, path, transfer=True)
+        for key, value in other.state_dict().items():
+            torch.testing.assert_close(value, model.state_dict()[key])
+        with pytest.raises(UserError, match="name the model and image channels"):
+            models.load_checkpoint(other, path)
+        with pytest.raises(UserError, match=r"has 1000 classes.*or give it as 'pretrained'"):
+            models.load_checkpoint(models.create(SMALL, num_classes=2), path)
+    path.write_bytes(path.read_bytes()[:5000])
+    damaged = path.rename(tmp_path / "b.safetensors")
+    with pytest.raises(UserError, match="damaged"):
+        models.load_checkpoint(other, damaged, transfer=True)
+
+
+def test_our_own_files_of_a_timm_model_are_ours(tmp_path: Path) -> None:
+    model, other = (models.create(SMALL, num_classes=2) for _ in range(2))
+    torch.save({"model": model.state_dict()}, tmp_path / "student.pt")
+    models.load_checkpoint(other, tmp_path / "student.pt")
+    for key, value in other.state_dict().items():
+        assert torch.equal(value, model.state_dict()[key])
+
+
+def test_torchvisions_inception_loses_its_auxiliary_classifier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.device("meta"):
+        theirs = timm.create_model("inception_v3", aux_logits=True).state_dict()
+    state = {k: torch.full(v.shape, 0.5, dtype=v.dtype) for k, v in theirs.items()}
+    assert any(key.startswith("AuxLogits.") for key in state)
+    torch.save(state, tmp_path / "inception_v3_google.pth")
+    # timm's way to draw them takes seconds.
+    module = importlib.import_module("timm.models.inception_v3")  # hidden by the function
+    monkeypatch.setattr(module, "trunc_normal_", lambda *_, **__: None)
+    model = models.create("timm:inception_v3.tv_in1k", num_classes=2, image_size=299)
+    models.load_checkpoint(model, tmp_path / "inception_v3_google.pth", transfer=True)
+    for key, value in model.model.state_dict().items():
+        assert key.startswith("fc.") or torch.equal(value, state[key])
+    assert model.get_classifier().weight.shape == (2, 2048)
+
+
+def test_pretrained_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*args: Any, **kwargs: Any) -> None:
+        raise OSError("We couldn't connect\nto the hub.")
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", download)
+    model = models.create(SMALL, num_classes=2)
+    with pytest.raises(UserError) as caught:
+        model.load_pretrained()
+    for part in (SMALL, "(We couldn't connect)", "https://huggingface.co/timm/", "'pretrained'"):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_normalisation_of_pretrained_weights() -> None:
+    assert models.pretrained_normalisation("timm:inception_v3.tv_in1k") == ((0.5,) * 3,) * 2
+    mean, _ = models.pretrained_normalisation("timm:inception_v3.gluon_in1k")
+    assert mean == (0.485, 0.456, 0.406)
+    with pytest.raises(UserError, match="timm has no pretrained weights of 'botnet50ts_256'"):
+        models.pretrained_normalisation("timm:botnet50ts_256")
+
+
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
         ("timm:resnet81", 32, "timm knows no model 'resnet81'; did you mean resnet18"),
         ("timm:zzzqq", 32, "see timm.list_models"),
+        ("timm:resnet18.none", 32, "no weights 'resnet18.none'; of resnet18 there are resnet18.a1"),
         ("timm:inception_v3", 32, "'timm:inception_v3' cannot process 32x32 images"),
         ("timm:vit_tiny_patch16_224", 8, "use larger images or another model"),
         ("timm:deit_tiny_distilled_patch16_224", 32, "no single classifier"),

@@ -23,7 +23,8 @@ def command(
         typer.Option(help="Train here and keep it; a temporary folder by default."),
     ] = None,
     checkpoint: Annotated[
-        str | None, typer.Option(help="The teacher's weights, where they were given as a file.")
+        str | None,
+        typer.Option(help="The weights' file, where the suite gave one."),
     ] = None,
     plugin: Annotated[
         list[Path] | None, typer.Option(help="A file that registers what the run is made of.")

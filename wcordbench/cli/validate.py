@@ -10,12 +10,14 @@ def command(suite: SuitePath, set_: Set = None) -> None:
     import typer
 
     from wcordbench.suite import expand, load_suite
-    from wcordbench.suite.check import check_shapes
+    from wcordbench.suite.check import check_shapes, remarks
 
     loaded = load_suite(suite, set_ or [])
     cells = expand(loaded)
     for warning in check_shapes(loaded):
         typer.echo(str(warning))
+    for remark in remarks(loaded):
+        typer.echo(remark)
     runs = {c.run.id for c in cells}
     teachers = {c.run.id for c in cells if c.is_teacher}
     size = " × ".join(

@@ -81,7 +81,8 @@ def load(config: dict[str, Any], root: Path) -> Dataset:
     from wcordbench.data.task import apply_task
 
     entry = registry.get("dataset", name)
-    dataset: Dataset = entry.load()(root, **config["options"])
+    preset = entry.meta.get("preset", {})
+    dataset: Dataset = entry.load()(root, **preset, **config["options"])
     _check(dataset, name, len(config["mean"]))
     if "task" in config:
         dataset = apply_task(dataset, config["task"])

@@ -7,14 +7,13 @@ that a run's result does not depend on where its images came from.
 from __future__ import annotations
 
 import hashlib
-import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wcordbench.data.base import Dataset, Images, alone, say
+from wcordbench.data.base import Dataset, Images, alone
+from wcordbench.data.fetch import fetch, why
 from wcordbench.data.folder import load_folder
 from wcordbench.errors import UserError
 from wcordbench.registry import register_dataset
@@ -86,16 +85,16 @@ def _torchvision(root: Path, name: str, class_name: str) -> tuple[Dataset, Path]
             try:
                 splits = [source(root, train=train) for train in (True, False)]
             except RuntimeError:  # not there, or a checksum does not agree
-                _download(source, root, name)
+                # torchvision's own download writes the archive in place, so that one cut off
+                # stays, and draws a bar that no log file and no live display can take.
+                fetch(source.url, root / source.filename, source.tgz_md5, name)
                 splits = [source(root, train=train, download=True) for train in (True, False)]
         arrays = [(s.data, np.asarray(s.targets, np.int64), s.classes) for s in splits]
     except UserError:
         raise
     except Exception as error:  # URLError, RuntimeError, UnpicklingError, KeyError, …
-        lines = str(getattr(error, "reason", None) or error).splitlines()
-        reason = lines[0] if lines else type(error).__name__
         raise UserError(
-            f"{name} is missing or damaged in {root} and cannot be downloaded ({reason});"
+            f"{name} is missing or damaged in {root} and cannot be downloaded ({why(error)});"
             f" delete {place} and run again with a network, or put class folders of PNG files"
             f" in {root / name}/train and {root / name}/test"
         ) from None
@@ -104,42 +103,3 @@ def _torchvision(root: Path, name: str, class_name: str) -> tuple[Dataset, Path]
     rank = np.argsort(np.argsort(classes)).astype(np.int64)
     train, test = (Images(pixels, rank[labels]) for pixels, labels, _ in arrays)
     return Dataset(train, test, tuple(sorted(classes))), place
-
-
-def _download(source: Any, root: Path, name: str) -> None:
-    """Fetch torchvision's archive unless a whole one is there; torchvision unpacks it.
-
-    torchvision's own download writes the archive in place, so that one cut off stays, and
-    draws a bar that no log file and no live display can take.
-
-    Raises:
-        OSError: no network, no such file, no space.
-        RuntimeError: what came is not the file.
-    """
-    archive = root / source.filename
-    if archive.is_file() and _md5(archive) == source.tgz_md5:
-        return
-    root.mkdir(parents=True, exist_ok=True)
-    part = root / f".{name}.part"  # one name: what a killed process left is overwritten
-    try:
-        with urllib.request.urlopen(source.url, timeout=60) as response, part.open("wb") as file:
-            total = int(response.headers.get("Content-Length") or 0)
-            say(f"{name}: downloading {source.url} ({total / 1e6:.0f} MB)")
-            done, told = 0, time.monotonic()
-            while chunk := response.read(1 << 20):
-                file.write(chunk)
-                done += len(chunk)
-                if time.monotonic() - told > 5:
-                    told = time.monotonic()
-                    say(f"{name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
-        if _md5(part) != source.tgz_md5:
-            raise RuntimeError(f"{source.url} gave another file than expected")
-        part.replace(archive)
-    finally:
-        part.unlink(missing_ok=True)
-    say(f"{name}: downloaded")
-
-
-def _md5(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

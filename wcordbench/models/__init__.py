@@ -42,6 +42,21 @@ def create(name: str, num_classes: int, image_size: int = 32, in_channels: int =
     return cast(nn.Module, model)
 
 
+def pretrained_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation, per channel, of the images of a model's pretrained weights.
+
+    Args:
+        name: of a timm model, with ``timm:``.
+
+    Raises:
+        UserError: there are no such weights.
+    """
+    from wcordbench.models.timm_adapter import pretrained_config
+
+    config = pretrained_config(name.removeprefix(TIMM))
+    return tuple(config.mean), tuple(config.std)
+
+
 @functools.cache
 def feature_shapes(
     name: str, num_classes: int, image_size: int = 32, in_channels: int = 3
@@ -59,4 +74,5 @@ def feature_shapes(
 
 __all__ = [
     "FeatureShapes", "Features", "create", "feature_shapes", "load_checkpoint", "macs",
+    "pretrained_normalisation",
 ]  # fmt: skip

@@ -17,16 +17,19 @@ from wcordbench.errors import UserError
 _ADVICE = "give a checkpoint that holds a state_dict"
 
 
-def load_checkpoint(model: nn.Module, path: str | Path) -> None:
+def load_checkpoint(model: nn.Module, path: str | Path, transfer: bool = False) -> None:
     """Load a model's weights from a file; the model is unchanged if that fails.
 
     The file is what ``torch.save`` wrote of a state dict, or of a dict that has it under
-    ``model`` (the published CRD checkpoints) or ``state_dict``. ``module.``, which
-    ``DataParallel`` puts before names, is removed. Code in the file is never run.
+    ``model`` (the published CRD checkpoints) or ``state_dict``; or a ``.safetensors`` file.
+    ``module.``, which ``DataParallel`` puts before names, is removed; files of timm's networks
+    are taken with timm's names. Code in the file is never run.
 
     Args:
         model: any network of :func:`wcordbench.models.create`.
         path: the file.
+        transfer: the file may be for other classes, or for colour images where ours are not:
+            the classifier then keeps its weights, and a timm model's first layer is fitted.
 
     Raises:
         UserError: the file is missing, damaged, not a checkpoint, holds other objects than
@@ -35,12 +38,20 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
     """
     path = Path(path)
     state = _state_dict(path, _read(path))
+    if hasattr(model, "own_keys"):  # a network of another library
+        state = cast(Any, model).own_keys(state, transfer)
+    if transfer:
+        state = _with_classifier_of(model, state)
     _check(model, state, path)
     model.load_state_dict(state)
 
 
 def _read(path: Path) -> Any:
     try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load
+
+            return load(path.read_bytes())
         # The published code's last checkpoint of a run holds its options, a Namespace.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -115,7 +126,8 @@ def _check(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         if got[1:] == want[1:]:
             raise UserError(
                 f"checkpoint {path} has {got[0]} classes in {key}, the suite's dataset has "
-                f"{want[0]}; give a checkpoint trained on that dataset"
+                f"{want[0]}; give a checkpoint trained on that dataset, or give it as"
+                " 'pretrained' to begin training with it"
             )
     if wrong:
         key = wrong[0]
@@ -129,6 +141,16 @@ def _check(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
                 f"checkpoint {path} has NaN or infinite values in {key}; its training diverged, "
                 "so give another checkpoint"
             )
+
+
+def _with_classifier_of(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state with the model's own classifier where the state's is for other classes."""
+    own = model.state_dict()
+    last = f"{_classifier_name(model)}."
+    keys = [key for key in own if key.startswith(last)]
+    if any(key in state and state[key].shape != own[key].shape for key in keys):
+        return {**state, **{key: own[key] for key in keys}}
+    return state
 
 
 def _classifier_name(model: nn.Module) -> str | None:

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from wcordbench.errors import UserError
 from wcordbench.models.features import Features
 
+#: torchvision's Inception file has a second classifier under this name
+_AUXILIARY = "AuxLogits."
+
 
 class TimmModel(nn.Module):
     """A network of the timm library (Wightman 2019, https://github.com/huggingface/pytorch-image-models).
@@ -23,7 +26,8 @@ class TimmModel(nn.Module):
     block's output and ``stages`` are those at each quarter of the depth. ``pooled`` is what
     the classifier sees. timm does not give the maps before their last activation:
     ``stages_preact`` are the same tensors as ``stages``. Auxiliary classifiers (Inception) are
-    left out. Weights are never downloaded.
+    left out, of the network and of files. Nothing is downloaded but by
+    :meth:`load_pretrained`.
 
     Args:
         name: as ``timm.create_model`` takes it, without ``timm:``.
@@ -40,6 +44,7 @@ class TimmModel(nn.Module):
         self, name: str, num_classes: int, in_channels: int = 3, image_size: int = 32
     ) -> None:
         super().__init__()
+        self.name, self.in_channels, self.image_size = name, in_channels, image_size
         # Without weights first: the shapes decide what forward takes, and a size that does
         # not fit is known before memory is spent.
         with torch.device("meta"), torch.no_grad():
@@ -60,8 +65,99 @@ class TimmModel(nn.Module):
         """The last linear layer."""
         return cast(nn.Module, cast(Any, self.model).get_classifier())
 
+    def own_keys(self, state: dict[str, Tensor], transfer: bool) -> dict[str, Tensor]:
+        """A state dict of timm's (or torchvision's) network under the names used here.
 
-def _build(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+        Args:
+            state: as a file holds it; one of ours is returned as it is.
+            transfer: whether weights of colour images are to be made to fit images of
+                another number of channels, as timm does it.
+        """
+        from timm.models import adapt_input_conv
+
+        if not any(key.startswith("model.") for key in state):
+            kept = {k: v for k, v in state.items() if not k.startswith(_AUXILIARY)}
+            state = {f"model.{key}": value for key, value in kept.items()}
+        first = pretrained_config(self.name).first_conv if transfer else None
+        key = f"model.{first}.weight"
+        if isinstance(first, str) and key in state and state[key].shape[1] == 3:
+            state = {**state, key: adapt_input_conv(self.in_channels, state[key])}
+        return state
+
+    def load_pretrained(self) -> None:
+        """Take timm's own weights of this model, downloaded on first use.
+
+        The classifier keeps its weights unless it is for as many classes as timm's; images of
+        another number of channels than three are fitted as timm does it.
+
+        Raises:
+            UserError: timm has none, or they are not on this machine and cannot be fetched.
+        """
+        config = pretrained_config(self.name)
+        own = cast(Any, self.model)
+        with torch.random.fork_rng(devices=[]):
+            try:
+                theirs = _build(
+                    self.name, own.num_classes, self.in_channels, self.image_size, pretrained=True
+                )
+            except Exception as error:  # what libraries that fetch raise is of many kinds
+                raise UserError(_not_fetched(self.name, config, error)) from error
+        state = theirs.state_dict()
+        if config.num_classes != own.num_classes:
+            names = {id(p) for p in self.get_classifier().parameters()}
+            fresh = {k: p for k, p in own.named_parameters() if id(p) in names}
+            state |= {key: value.detach() for key, value in fresh.items()}
+        own.load_state_dict(state)
+
+
+def pretrained_config(name: str) -> Any:
+    """What timm says of a model's own weights: where they are, and what they were trained on.
+
+    Raises:
+        UserError: it has none.
+    """
+    config = _config(name)
+    if config is None or not config.has_weights:
+        raise UserError(
+            f"timm has no pretrained weights of {name!r}; give 'pretrained' a checkpoint file, or"
+            " choose one of timm.list_models(pretrained=True)"
+        )
+    return config
+
+
+def _config(name: str) -> Any:
+    """timm's record of a model, None where it has none.
+
+    Raises:
+        UserError: the model has no weights of the tag behind the dot.
+    """
+    import timm
+
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        family = name.partition(".")[0]
+        known = timm.list_pretrained(f"{family}.*")
+        raise UserError(
+            f"timm knows no weights {name!r}; of {family} there are {', '.join(known) or 'none'}"
+        ) from None
+
+
+def _not_fetched(name: str, config: Any, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+    place = config.url or ""
+    if config.hf_hub_id:
+        place = f"https://huggingface.co/{config.hf_hub_id}"
+    return (
+        f"the pretrained weights of 'timm:{name}' are not on this machine and cannot be fetched"
+        f" ({reason}); run once with a network, or download the file from {place} and give its"
+        " path as the teacher's 'pretrained'"
+    )
+
+
+def _build(
+    name: str, num_classes: int, in_channels: int, image_size: int, pretrained: bool = False
+) -> nn.Module:
     try:
         import timm
     except ImportError:
@@ -73,9 +169,11 @@ def _build(name: str, num_classes: int, in_channels: int, image_size: int) -> nn
         hint = f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()"
         raise UserError(f"timm knows no model {name!r}; {hint}")
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
-    config = timm.get_pretrained_cfg(name)
+    config = _config(name)
     if config is not None and config.fixed_input_size and config.input_size[-1] != image_size:
         options["img_size"] = image_size
+    if pretrained:
+        return timm.create_model(name, pretrained=True, **options)
     try:
         return timm.create_model(name, pretrained=False, **options)
     # timm reports a size that it cannot build for in many ways, a TypeError where the

@@ -66,7 +66,7 @@ def of_method(teacher: str, student: str, spec: MethodSpec, metric: str) -> Numb
     A published name such as ``wcord(lambda1=0,lambda2=0.1)`` is that of every method with
     these values of these options; one without options is the method's as the papers tune it.
     """
-    pair = (teacher.removeprefix("timm:"), student)
+    pair = (_architecture(teacher), student)
     found = numbers(metric)
     options: dict[str, Any] | None = None
     for (t, s, name), number in found.items():
@@ -81,9 +81,14 @@ def of_method(teacher: str, student: str, spec: MethodSpec, metric: str) -> Numb
     return found.get((*pair, spec.name))
 
 
+def _architecture(model: str) -> str:
+    """A model's name in the papers' tables: without timm's prefix and tag."""
+    return model.removeprefix("timm:").partition(".")[0]
+
+
 def privileged(suite: Suite) -> bool:
     """Whether a suite has a pair of the supplement's Table 2 and is measured as there."""
-    pairs = [(p.teacher.model.removeprefix("timm:"), p.student) for p in suite.pairs]
+    pairs = [(_architecture(p.teacher.model), p.student) for p in suite.pairs]
     return suite.metric == "auc" and PRIVILEGED in pairs
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from wcordbench import registry
 from wcordbench.errors import UserError
 from wcordbench.suite.schema import MethodSpec, Pair, Suite, Teacher, show
@@ -66,15 +68,17 @@ def check_shapes(suite: Suite) -> list[Undefined]:
             )
             for key, name in (("student", pair.student), ("teacher", pair.teacher.model))
         )
-        if pair.teacher.checkpoint is not None and (suite.task or "classes" in meta):
+        given = pair.teacher
+        key = "pretrained" if given.pretrained else "checkpoint"
+        if given.pretrained or (given.checkpoint and (suite.task or "classes" in meta)):
             _try(
                 suite,
-                functools.partial(_weights, pair.teacher, classes, sizes["teacher"], channels),
-                f"{pair.teacher.checkpoint} cannot be read",
+                functools.partial(_weights, given, classes, sizes["teacher"], channels),
+                f"{given.pretrained or given.checkpoint} cannot be read",
                 "pairs",
                 i,
                 "teacher",
-                "checkpoint",
+                key,
             )
         # One image a class: enough for what a method checks when it is built.
         setup = Setup(student, teacher, classes, torch.arange(classes))
@@ -102,16 +106,50 @@ def check_shapes(suite: Suite) -> list[Undefined]:
     return notes
 
 
+def remarks(suite: Suite) -> list[str]:
+    """What is probably meant otherwise: a pretrained teacher's images in a foreign range.
+
+    Raises:
+        UserError: a teacher has no pretrained weights.
+    """
+    found = []
+    view, channels = suite.views.teacher, len(suite.dataset.mean)
+    given = [view.mean or suite.dataset.mean, view.std or suite.dataset.std]
+    for pair in suite.pairs:
+        if pair.teacher.pretrained is not True:
+            continue
+        from wcordbench.models import pretrained_normalisation
+
+        # timm adds up the first layer's weights for grey images, and tiles them for more channels.
+        known = [list(v) for v in pretrained_normalisation(pair.teacher.model)]
+        grey = [[sum(v) / len(v)] * channels for v in known]
+        own = known if channels == len(known[0]) else grey
+        if not all(np.allclose(g, o, atol=0.002) for g, o in zip(given, own, strict=True)):
+            mean, std = ([round(x, 4) for x in v] for v in own)
+            found.append(
+                f"{pair.teacher.model} was pretrained on images of mean {mean} and std {std}; to"
+                " give it the like, write both under views.teacher"
+            )
+    return found
+
+
 def _weights(teacher: Teacher, classes: int, size: int, channels: int) -> None:
-    """Read a teacher's checkpoint once: of another architecture it is known before training."""
+    """Read a teacher's file once: of another architecture it is known before training.
+
+    Of a library's pretrained weights nothing is fetched: only whether there are any.
+    """
     import torch
 
     from wcordbench import models
 
+    if teacher.pretrained is True:
+        models.pretrained_normalisation(teacher.model)
+        return
     with torch.random.fork_rng(devices=[]):
         model = models.create(teacher.model, classes, size, channels)
-    assert teacher.checkpoint is not None
-    models.load_checkpoint(model, teacher.checkpoint)
+    file = teacher.pretrained or teacher.checkpoint
+    assert file is not None
+    models.load_checkpoint(model, file, transfer=bool(teacher.pretrained))
 
 
 def _option(suite: Suite, name: str, default: int) -> int:

@@ -22,7 +22,8 @@ class Run:
         config: everything that changes the result, and nothing else (JSON values only).
             ``teacher`` holds the identity of the teacher's run, or its checkpoint's hash.
         teacher: the teacher's run, where the teacher is trained by the suite.
-        checkpoint: path of the teacher's weights, where they are given.
+        checkpoint: path of the weights that are given as a file: the teacher's, or those
+            that training begins with.
     """
 
     config: dict[str, Any]
@@ -88,6 +89,7 @@ def _config(
     teacher: dict[str, Any] | None,
     view: dict[str, Any] | None,
     metric: str,
+    pretrained: bool | str = False,
 ) -> dict[str, Any]:
     protocol = train.model_dump()
     if not any(registry.get("method", t.name).two_stage for t in terms):
@@ -107,6 +109,8 @@ def _config(
         config["metric"] = metric
     if plugins := plugin_digests(config):
         config["plugins"] = plugins
+    if pretrained:  # true, or a file's SHA-256
+        config["pretrained"] = pretrained
     return config
 
 
@@ -139,8 +143,8 @@ def file_digest(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _checkpoint(suite: Suite, number: int, path: str) -> str:
-    at = ("pairs", number, "teacher", "checkpoint")
+def _checkpoint(suite: Suite, number: int, key: str, path: str) -> str:
+    at = ("pairs", number, "teacher", key)
     try:
         return file_digest(path)
     except FileNotFoundError:
@@ -157,6 +161,10 @@ def teacher_run(suite: Suite, pair: Pair) -> Run | None:
     if pair.teacher.checkpoint is not None:
         return None
     train = merge(suite.train, pair.teacher.train)
+    begin, path = pair.teacher.pretrained, None
+    if isinstance(begin, str):
+        path = begin
+        begin = _checkpoint(suite, suite.pairs.index(pair), "pretrained", path)
     return Run(
         _config(
             _dataset(suite),
@@ -169,7 +177,9 @@ def teacher_run(suite: Suite, pair: Pair) -> Run | None:
             None,
             suite.views.teacher.config(suite.dataset),
             suite.metric,
-        )
+            begin,
+        ),
+        checkpoint=path,
     )
 
 
@@ -196,7 +206,7 @@ def expand(suite: Suite) -> list[Cell]:
         if run is not None:
             source["run"] = run.id
         elif pair.teacher.checkpoint is not None:
-            source["checkpoint"] = _checkpoint(suite, number, pair.teacher.checkpoint)
+            source["checkpoint"] = _checkpoint(suite, number, "checkpoint", pair.teacher.checkpoint)
         for method, terms in resolved:
             train = merge(suite.train, *pair.overrides(method))
             for seed in suite.seeds:

@@ -169,13 +169,39 @@ def _model_name(value: Any) -> Any:
 ModelName = Annotated[str, BeforeValidator(_model_name)]
 
 
+def _true_or_path(value: Any) -> Any:
+    if not isinstance(value, bool | str) or value == "":
+        raise Mistake(f"must be true or the path of a file, not {show(value)}")
+    return value
+
+
 class Teacher(Strict):
     """A teacher: trained as a run of its own, or read from a checkpoint."""
 
     model: ModelName
     checkpoint: str | None = Field(None, description="path of {'model': state_dict}")
+    pretrained: Annotated[bool | str, BeforeValidator(_true_or_path)] = Field(
+        False,
+        description="the weights its training begins with: true for timm's own, or a file's path",
+    )
     seed: int = Field(0, ge=0)
     train: TrainOverride = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Teacher:
+        if self.pretrained and self.checkpoint is not None:
+            raise Mistake(
+                ": training begins with these weights, and 'checkpoint' leaves none to do;"
+                " give one of the two",
+                "pretrained",
+            )
+        if self.pretrained is True and not self.model.startswith("timm:"):
+            raise Mistake(
+                f"is for timm's models, and {self.model!r} is none; give the path of a"
+                " checkpoint, or a model such as timm:resnet18",
+                "pretrained",
+            )
+        return self
 
 
 class Pair(Strict):

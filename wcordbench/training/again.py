@@ -69,6 +69,10 @@ def train_again(
             )
     again = Store(scratch)
     source = config["teacher"]
+    if isinstance(config.get("pretrained"), str) and checkpoint is None:
+        raise UserError(
+            f"{stored.path.name} began with the weights of a file; give its path with --checkpoint"
+        )
     if source is not None and "run" in source:
         teacher = _copy_teacher(store, again, source["run"])
     elif source is not None and checkpoint is None:

@@ -28,6 +28,7 @@ from wcordbench.training.learner import DivergedError, Learner, StoppedError, se
 from wcordbench.training.metrics import check_auc
 from wcordbench.training.objective import undefined
 from wcordbench.training.precision import autocast
+from wcordbench.training.weights import begin_pretrained, checked_sha256
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -121,6 +122,8 @@ class Cohort:
         teacher = self._teacher([run for run, _ in todo])
         for run, folder in todo:
             self._guard(run, folder, partial(self._add, run, folder))
+        for learner in self.learners:
+            begin_pretrained(learner, lambda line: self.report({"kind": "note", "line": line}))
         self.report({"kind": "loaded"})
         self.pace = Pace()
         self.saved, self.save_seconds = time.monotonic(), 0.0
@@ -236,17 +239,7 @@ class Cohort:
             remedy = "run again if the new file is meant"
         else:
             raise ValueError(f"{run.name} has a teacher that is neither a run nor a checkpoint")
-        try:
-            self.teacher_sha256 = file_sha256(path)
-        except OSError as error:
-            raise UserError(
-                f"{path}, the teacher's weights, cannot be read ({error.strerror}); {remedy}"
-            ) from None
-        if self.teacher_sha256 != expected:
-            raise UserError(
-                f"{path}, the teacher's weights, is not the file that it was (its SHA-256"
-                f" differs); {remedy}"
-            )
+        self.teacher_sha256 = checked_sha256(path, "the teacher's weights", expected, remedy)
         models.load_checkpoint(model, path)
         model.requires_grad_(False)
         return model.eval().to(self.device).to(memory_format=torch.channels_last)
