@@ -34,7 +34,8 @@ class Speck(nn.Module):
     def __init__(self, num_classes: int, in_channels: int, image_size: int, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(in_channels, width, 3, padding=1)
-        self.second = nn.Conv2d(width, 2 * width, 1, stride=2)
+        # No stride: with fewer than 8 channels torch's AVX2 kernel then writes beyond its memory.
+        self.second = nn.Conv2d(width, 2 * width, 1)
         self.classifier = nn.Linear(2 * width, num_classes)
 
     def forward(self, x: Tensor) -> Features:
