@@ -13,6 +13,7 @@ import os
 import socket
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -170,19 +171,23 @@ class _Line:
         self.last: Any = None
         self.told = False
         self.over = threading.Event()
+        # Ray lends the CPUs of a task whose main thread waits for Ray to another task, which
+        # then trains beside this one: all waiting is done in another thread.
+        self.waiter = ThreadPoolExecutor(1)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
         while not self.over.wait(ASK):
             try:
                 self.told = self.told or self.ask("shall_stop", self.number)
-            except ray.exceptions.RayError:
+            except (ray.exceptions.RayError, RuntimeError):  # home, or this line, is gone
                 self.told = True
 
     def ask(self, what: str, *arguments: Any) -> Any:
         """Call a method of home's; its errors are raised as they were there."""
+        answer = getattr(self.home, what).remote(*arguments)
         try:
-            return ray.get(getattr(self.home, what).remote(*arguments))
+            return self.waiter.submit(ray.get, answer).result()
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
 
@@ -196,7 +201,8 @@ class _Line:
     def __exit__(self, *exc: Any) -> None:
         self.over.set()
         with contextlib.suppress(ray.exceptions.RayError):
-            ray.get(self.last)  # words come in order: all have been heard
+            self.waiter.submit(ray.get, self.last).result()  # in order: all have been heard
+        self.waiter.shutdown()
 
 
 def train_here(home: Any, number: int, assignment: Assignment) -> None:
