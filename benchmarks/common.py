@@ -24,11 +24,22 @@ from wcordbench.methods.base import Batch, Features, Setup
 from wcordbench.results.store import RunFolder
 from wcordbench.suite import Run, expand, load_suite
 from wcordbench.suite.check import check_shapes
+from wcordbench.suite.runs import Cell
 from wcordbench.training.learner import Learner
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 CLASSES, SIZE, IMAGES = 100, 32, 50_000
+
+
+def defined(suite: str) -> list[Cell]:
+    """The cells of one of the suites here, without the methods that are undefined for a pair."""
+    loaded = load_suite(ROOT / "suites" / f"{suite}.yaml")
+    undefined = {(u.pair.name, u.method.title) for u in check_shapes(loaded)}
+    return [
+        c for c in expand(loaded)
+        if c.method is None or (c.pair.name, c.method.title) not in undefined
+    ]  # fmt: skip
 
 
 def machine() -> str:

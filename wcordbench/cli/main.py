@@ -10,6 +10,7 @@ import typer
 from wcordbench.cli import (
     compare,
     export,
+    plan,
     plot,
     report,
     rerun,
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.command)
+app.command("plan")(plan.command)
 app.command("status")(status.command)
 app.command("table")(table.command)
 app.command("compare")(compare.command)

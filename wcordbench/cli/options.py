@@ -37,6 +37,25 @@ Data = Annotated[
     Path,
     typer.Option("--data", envvar="WCORDBENCH_DATA", help="The folder that holds datasets."),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda or cuda:0; CUDA where there is one."),
+]
+#: more processes or threads than any machine has; above it libraries raise what they like
+MOST = 4096
+Workers = Annotated[int | None, typer.Option("--workers", min=1, max=MOST, help="Jobs at a time.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, max=MOST, help="Threads a worker.")
+]
+PerGpu = Annotated[
+    int | None, typer.Option("--per-gpu", min=1, max=MOST, help="Jobs that share a GPU.")
+]
+CohortSize = Annotated[
+    int | None,
+    typer.Option(
+        "--cohort-size", min=1, help="Runs that train together at most; split to fit otherwise."
+    ),
+]
 
 
 def existing(results: Path) -> Path:

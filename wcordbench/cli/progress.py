@@ -65,7 +65,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self.console.print(
-            f"{_count(len(self.runs), 'run')}: {self.done} done, {len(self.failed)} failed,"
+            f"{count(len(self.runs), 'run')}: {self.done} done, {len(self.failed)} failed,"
             f" {len(self.left)} to train; results in {self.store.root}",
             soft_wrap=True,
             markup=False,
@@ -101,8 +101,8 @@ class Progress:
         runs, host = event["runs"], event.get("host", socket.gethostname())
         where = event["device"] + f" of {host}" * (host != socket.gethostname())
         self.note(
-            f"training {_count(len(runs), 'run')}{' together' * (len(runs) > 1)} on"
-            f" {where} with {_count(event['threads'], 'thread')}: {', '.join(runs)}"
+            f"training {count(len(runs), 'run')}{' together' * (len(runs) > 1)} on"
+            f" {where} with {count(event['threads'], 'thread')}: {', '.join(runs)}"
         )
 
     def _on_resumed(self, event: dict[str, Any]) -> None:
@@ -226,9 +226,9 @@ class Progress:
         if self.failed:
             self.note("run again with --retry-failed to train the failed runs again")
         elif self.done < len(self.runs):
-            self.note(f"{self.done} of {_count(len(self.runs), 'run')} done")
+            self.note(f"{self.done} of {count(len(self.runs), 'run')} done")
         else:
-            self.note(f"all {_count(len(self.runs), 'run')} done")
+            self.note(f"all {count(len(self.runs), 'run')} done")
         return list(self.failed)
 
 
@@ -247,5 +247,6 @@ def _epoch_costs(runs: list[Run], macs: Macs | None) -> dict[str, float]:
     return costs
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
+    """A number of things as words: ``1 run``, ``3 runs``."""
     return f"{number} {what}{'s' * (number != 1)}"

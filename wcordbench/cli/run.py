@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wcordbench.cli.options import (
+    CohortSize,
     Data,
+    Device,
     MethodOption,
     PairOption,
+    PerGpu,
     Results,
     SeedOption,
     Set,
     SuitePath,
+    Threads,
+    Workers,
     select,
 )
 from wcordbench.errors import UserError
@@ -25,10 +30,8 @@ if TYPE_CHECKING:
     from wcordbench.results.store import Store
     from wcordbench.suite import Run
     from wcordbench.suite.check import Undefined
+    from wcordbench.suite.plan import Cost
     from wcordbench.suite.runs import Cell
-
-#: more processes or threads than any machine has; above it libraries raise what they like
-MOST = 4096
 
 
 def command(
@@ -39,17 +42,14 @@ def command(
     seed: SeedOption = None,
     results: Results = Path("results"),
     data: Data = Path("data"),
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:0; CUDA where there is one.")
-    ] = None,
+    device: Device = None,
     executor: Annotated[
         str, typer.Option(help="Where jobs run: local, ray or slurm.", metavar="NAME")
     ] = "local",
-    workers: Annotated[int | None, typer.Option(min=1, max=MOST, help="Jobs at a time.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, max=MOST, help="Threads a worker.")] = None,
-    per_gpu: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Jobs that share a GPU.")
-    ] = None,
+    workers: Workers = None,
+    threads: Threads = None,
+    per_gpu: PerGpu = None,
+    cohort_size: CohortSize = None,
     ray_address: Annotated[
         str | None, typer.Option(help="A Ray cluster's host:port, or auto.")
     ] = None,
@@ -120,7 +120,7 @@ def command(
                 for listener in listeners:
                     listener(event)
 
-            place.run(cohorts(todo), report)
+            place.run(cohorts(todo, _cost, cohort_size), report)
     except InterruptedRunError as stop:
         what = "checkpoints are written" if stop.saved else "without new checkpoints"
         progress.note(f"stopped, {what}; run the same command again to continue")
@@ -146,6 +146,14 @@ def _record(undefined: list[Undefined], cells: list[Cell], store: Store) -> None
             with contextlib.suppress(RunBusyError), folder.lease():
                 folder.begin(cell.run)
                 folder.fail("undefined", reason)
+
+
+def _cost(run: Run) -> Cost:
+    """Multiply-accumulates of a run: a step of training is three passes of its network."""
+    from wcordbench.suite.plan import Cost, epochs
+
+    student, teacher = _macs(run)
+    return Cost(3 * student * epochs(run), teacher * epochs(run))
 
 
 def _macs(run: Run) -> tuple[float, float]:

@@ -181,6 +181,24 @@ def listening(listener: Callable[[str], None]) -> Iterator[None]:
         _listener.reset(token)
 
 
+_offline: contextvars.ContextVar[bool] = contextvars.ContextVar("wcordbench offline", default=False)
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Within it :func:`may_download` says no."""
+    token = _offline.set(True)
+    try:
+        yield
+    finally:
+        _offline.reset(token)
+
+
+def may_download() -> bool:
+    """Whether a loader may fetch what is not there; if not, it raises a :class:`UserError`."""
+    return not _offline.get()
+
+
 @contextlib.contextmanager
 def alone(lock: Path) -> Iterator[None]:
     """One process at a time, so that workers that start together prepare a dataset once.

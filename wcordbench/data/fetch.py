@@ -7,7 +7,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from wcordbench.data.base import say
+from wcordbench.data.base import may_download, say
 
 
 def fetch(url: str, file: Path, md5: str, name: str) -> None:
@@ -22,10 +22,12 @@ def fetch(url: str, file: Path, md5: str, name: str) -> None:
     Raises:
         OSError: no network, no such file, no space.
         http.client.HTTPException: the connection broke.
-        RuntimeError: what came is not the file.
+        RuntimeError: what came is not the file, or nothing may be downloaded.
     """
     if is_whole(file, md5):
         return
+    if not may_download():
+        raise RuntimeError("not now")
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.parent / f".{name}.part"
     part.unlink(missing_ok=True)  # what a killed process left, or a link to elsewhere

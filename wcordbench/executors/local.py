@@ -67,7 +67,7 @@ class LocalExecutor:
             return
         devices = self._devices()
         Store(self.store_root).prepare()
-        _Session(self._packed(jobs, devices, report), devices, jobs, report).run()
+        _Session(self._packed(jobs, devices, report), jobs, report).run()
 
     def _packed(self, jobs: list[Job], devices: list[str], report: Report) -> LocalExecutor:
         """With what a measurement says of what the user has left open."""
@@ -81,6 +81,17 @@ class LocalExecutor:
         if on_cuda:
             return dataclasses.replace(self, per_gpu=found.side_by_side)
         return dataclasses.replace(self, workers=found.side_by_side)
+
+    def layout(self, jobs: int) -> tuple[list[str], int, int]:
+        """The devices, how many workers run so many jobs at a time, and the threads of each.
+
+        Raises:
+            UserError: the device is not there.
+        """
+        devices = self._devices()
+        hold = len(devices) * (self.per_gpu or 1) if devices[0] != "cpu" else cores()
+        workers = self.workers or hold
+        return devices, workers, self.threads or max(1, cores() // max(1, min(workers, jobs)))
 
     def _devices(self) -> list[str]:
         if self.device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
@@ -112,23 +123,15 @@ class _Session(Session[_Process]):
     worker that is killed while it holds one would stop all the others for good.
     """
 
-    def __init__(
-        self, executor: LocalExecutor, devices: list[str], jobs: list[Job], report: Report
-    ) -> None:
-        self.executor, self.devices = executor, devices
+    def __init__(self, executor: LocalExecutor, jobs: list[Job], report: Report) -> None:
+        self.executor = executor
+        self.devices, workers, _ = executor.layout(len(jobs))
         self.context = multiprocessing.get_context("spawn")
-        self.cores = cores()
-        on_cuda = devices[0] != "cpu"
-        hold = len(devices) * (executor.per_gpu or 1) if on_cuda else self.cores
-        limit = executor.workers or hold
-        super().__init__(Store(executor.store_root), jobs, report, limit, limit)
+        super().__init__(Store(executor.store_root), jobs, report, workers, workers)
 
     def launch(self, jobs: list[Job], waiting: int) -> None:
         """Start processes."""
-        at_once = len(self.workers) + len(jobs) + waiting
-        if self.limit is not None:
-            at_once = min(self.limit, at_once)
-        threads = self.executor.threads or max(1, self.cores // at_once)
+        _, _, threads = self.executor.layout(len(self.workers) + len(jobs) + waiting)
         for job in jobs:
             self._start(job, threads)
 
