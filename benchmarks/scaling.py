@@ -2,25 +2,24 @@
 
 Both suites (13 pairs, 28 methods, 5 seeds) as the executors would run them: the cohorts and the
 order are those of `wcordbench run`, and workers take jobs by the same rule. What steps cost
-comes from results/calibration.json, which benchmarks/plan_check.py measures.
+comes from results/pairs.csv, which benchmarks/pairs.py measures, and for comparison from a GPU
+that is assumed.
 """
 
 from __future__ import annotations
 
+import csv
 import functools
 import random
-from pathlib import Path
 from typing import Any
 
 import torch
-from common import defined, write
-from plan_check import Kept, calibration
+from common import RESULTS, defined, write
 
-from wcordbench import models
+from wcordbench import models, registry
 from wcordbench.suite import Run
-from wcordbench.suite.plan import Cost, Costs, Job, cohorts, epochs
+from wcordbench.suite.plan import Cost, Job, cohorts, epochs, first_epochs
 from wcordbench.suite.schedule import arrange, lower_bound, simulate
-from wcordbench.training.calibrate import Calibration
 
 GPUS = [1, 8, 64, 512]
 #: how many times faster than the measured core a GPU is taken to be; scales all times alike
@@ -30,14 +29,49 @@ LAUNCH, RATE = 8e-6, 10e12
 STEPS, TEST, BATCH = 782, 10_000, 64
 
 
-def measured_costs(core: Calibration) -> Costs:
-    """Measured on a core, divided by one number."""
+class Core:
+    """Milliseconds of results/pairs.csv: batches of 64 on one core.
 
-    def cost(run: Run) -> Cost:
-        found = core.cost(run)
-        return Cost(found.own / SPEED, found.shared / SPEED)
+    That file times every pair apart, on a machine that others used: of a network's several
+    times the least counts. Not in it are a teacher's own training, taken as three passes, and
+    evaluation, taken as passes.
+    """
 
-    return cost
+    def __init__(self) -> None:
+        with (RESULTS / "pairs.csv").open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        self.seen: dict[str, float] = {}
+        self.plain: dict[str, float] = {}
+        #: what a method adds to the plain step, and a step of its first stage
+        self.extra: dict[tuple[str, str, str], tuple[float, float]] = {}
+        for row in rows:
+            _least(self.seen, row["teacher"], float(row["teacher pass"]))
+            if row["method"] == "Student":
+                _least(self.plain, row["student"], float(row["step"]))
+        for row in rows:
+            if row["step"] != "N/A":
+                beyond = max(0.0, float(row["step"]) - self.plain[row["student"]])
+                first = float(row["first stage"] or 0)
+                self.extra[row["teacher"], row["student"], row["method"]] = beyond, first
+
+    def cost(self, run: Run) -> Cost:
+        """Seconds of a run on a GPU that is :data:`SPEED` times as fast."""
+        config, first = run.config, first_epochs(run)
+        model, teacher = config["model"], config["teacher"]
+        step = self.plain.get(model) or 3 * self.seen[model]
+        own = (epochs(run) - first) * (STEPS * step + TEST / BATCH * step / 3)
+        if teacher is None:
+            return Cost(own / 1000 / SPEED, 0.0)
+        for term in config["method"]["terms"]:
+            title = registry.get("method", term["name"]).meta["title"]
+            beyond, before = self.extra[teacher["model"], model, title]
+            own += STEPS * ((epochs(run) - first) * beyond + first * before)
+        shared = epochs(run) * STEPS * self.seen[teacher["model"]]
+        return Cost(own / 1000 / SPEED, shared / 1000 / SPEED)
+
+
+def _least(times: dict[str, float], key: str, time: float) -> None:
+    times[key] = min(time, times.get(key, time))
 
 
 @functools.cache
@@ -50,29 +84,18 @@ def pass_seconds(name: str, images: int) -> float:
     return max(kernels * LAUNCH, images * models.macs(name, 100) / RATE)
 
 
-def assumed_costs(core: Calibration) -> Costs:
-    """Of a GPU on which small networks are bound by launching kernels.
+def assumed(run: Run) -> Cost:
+    """Seconds on the assumed GPU, on which small networks are bound by launching kernels.
 
-    A training step is three passes and an update; a method adds to it the part that was
-    measured on the core, of the plain step's time.
+    A step of training is three passes and an update, whose launches are a tenth. A method
+    launches some hundred kernels more, and a worker takes half a minute to start.
     """
-
-    @functools.cache
-    def plain(run: Run) -> Cost:
-        config = {**run.config, "teacher": None}
-        config["method"] = {"name": "student", "gamma": 1.0, "terms": []}
-        return core.cost(Run(config))
-
-    def cost(run: Run) -> Cost:
-        model, count = run.config["model"], epochs(run)
-        step = 3.3 * pass_seconds(model, BATCH)
-        on_core = core.cost(run).own / plain(run).own
-        own = on_core * count * (STEPS * step + TEST / 500 * pass_seconds(model, 500))
-        teacher = run.config["teacher"]
-        seen = pass_seconds(teacher["model"], BATCH) if teacher else 0.0
-        return Cost(own, 10.0 + count * STEPS * (seen + 10 * LAUNCH))
-
-    return cost
+    config, count = run.config, epochs(run)
+    model, teacher = config["model"], config["teacher"]
+    step = 3.3 * pass_seconds(model, BATCH) + 100 * LAUNCH * len(config["method"]["terms"])
+    seen = pass_seconds(teacher["model"], BATCH) if teacher else 0.0
+    own = count * (STEPS * step + TEST / 500 * pass_seconds(model, 500))
+    return Cost(own, 30.0 + count * STEPS * seen)
 
 
 def cut_bound(jobs: list[Job], workers: int) -> float:
@@ -98,7 +121,7 @@ def uneven(order: list[Job], workers: int) -> float:
     draws = random.Random(0)
     made = [
         simulate(order, workers, [job.cost * draws.uniform(0.8, 1.2) for job in order]).makespan
-        for _ in range(20)
+        for _ in range(5)
     ]
     return sum(made) / len(made)
 
@@ -115,7 +138,7 @@ def row(what: str, jobs: list[Job], workers: int) -> dict[str, Any]:
         "jobs": len(order),
         "makespan (h)": f"{made.makespan / hours:.1f}",
         "lower bound (h)": f"{bound / hours:.1f}",
-        "bound by": "work" if bound > work / workers * 0.9999 < bound * 1.0001 else "a chain",
+        "bound by": "work" if bound <= 1.0001 * work / workers else "a chain",
         "over bound": f"{made.makespan / bound - 1:.1%}",
         "over bound with cuts": f"{made.makespan / cut_bound(jobs, workers) - 1:.1%}",
         "utilisation": f"{made.busy / workers / made.makespan:.1%}",
@@ -128,18 +151,12 @@ def main() -> None:
     cells = [c for name in ("cifar100", "cifar100_cross") for c in defined(name)]
     runs = list(dict.fromkeys(c.run for c in cells))
     teachers = {r.teacher for r in runs if r.teacher}
-    core = calibration(Kept("calibration", 0), cells, Path("data"))
     rows = []
-    for what, costs in (
-        ("measured on a core", measured_costs(core)), ("assumed GPU", assumed_costs(core))
-    ):  # fmt: skip
+    for what, costs in (("measured on a core", Core().cost), ("assumed GPU", assumed)):
         jobs = cohorts(runs, costs)
-        rows += [row(what, jobs, workers) for workers in GPUS]
-        given = cohorts([r for r in runs if r not in teachers], costs)
-        rows += [row(f"{what}, teachers given", given, workers) for workers in GPUS[2:]]
-        for job in jobs:
-            if job.runs[0].config["seed"] == 0:
-                print(what, len(job.runs), f"{job.cost / 3600:.1f} h", job.runs[0].name)
+        for workers in GPUS:
+            rows.append(row(what, jobs, workers))
+            print(*rows[-1].values(), flush=True)
     write(
         "scaling",
         "The paper's whole suite on 1 to 512 GPUs, simulated",
@@ -147,10 +164,10 @@ def main() -> None:
         [
             f"suites/cifar100.yaml and cifar100_cross.yaml together: 13 pairs, 28 methods, 5 seeds;"
             f" {len(runs)} runs, {len(teachers)} of them teachers. *Measured on a core*: step times"
-            f" of calibration.json, all divided by {SPEED:.0f}. *Assumed GPU*: see docs/scaling.md."
+            f" of pairs.csv, all divided by {SPEED:.0f}. *Assumed GPU*: see docs/scaling.md."
             " *Lower bound*: all work shared evenly, or a teacher and its longest student. *With"
             " cuts*: counting the teacher's passes of the parts that a cohort must have to be over"
-            " in time. *Extra work*: of splitting. *±20%*: mean of 20 draws of every job's time."
+            " in time. *Extra work*: of splitting. *±20%*: mean of 5 draws of every job's time."
             " By `python benchmarks/scaling.py`, simulated on:",
         ],
     )
