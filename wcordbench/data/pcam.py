@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wcordbench.data.base import Dataset, Images, alone, say
+from wcordbench.data.base import Dataset, Images, alone, may_download, say
 from wcordbench.data.fetch import is_whole, why
 from wcordbench.errors import UserError
 from wcordbench.registry import register_dataset
@@ -70,6 +70,8 @@ def _file(folder: Path, split: str, kind: str) -> Path:
             if file.is_file():
                 return file
             if not is_whole(archive, md5):
+                if not may_download():
+                    raise RuntimeError("not now")
                 say(f"pcam: downloading {archive.name} (the training images are 6.4 GB)")
                 download_file_from_google_drive(identity, str(folder), archive.name, md5)
             say(f"pcam: unpacking {archive.name}, once")
