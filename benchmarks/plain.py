@@ -223,8 +223,9 @@ def main() -> None:
         [
             f"Milliseconds a step end to end, {TEACHER}→{STUDENT}, batch {BATCH} of 32×32 images,"
             f" {cores} core(s), one run alone (last: times faster a run of a cohort of four);"
-            f" medians of {arguments.rounds} rounds of {arguments.steps} steps in turns. The plain loop has {cores} DataLoader worker(s)"
-            f" beside {cores} compute thread(s). By `python benchmarks/plain.py`, on:",
+            f" medians of {arguments.rounds} rounds of {arguments.steps} steps in turns. The plain"
+            f" loop has {cores} DataLoader worker(s) beside {cores} compute thread(s). By"
+            " `python benchmarks/plain.py`, on:",
         ],
     )
 
