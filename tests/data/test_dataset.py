@@ -37,7 +37,7 @@ def give(monkeypatch: pytest.MonkeyPatch) -> Any:
             return dataset
 
         def get(kind: str, name: str) -> Any:
-            return SimpleNamespace(load=lambda: loader)
+            return SimpleNamespace(load=lambda: loader, meta={})
 
         monkeypatch.setattr(registry, "get", get)
 
