@@ -21,6 +21,7 @@ from wcordbench.data.batches import TestBatches, dataset_batches
 from wcordbench.data.views import View
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Features, Setup
+from wcordbench.models.fold import fold
 from wcordbench.results.provenance import device_of_host, environment
 from wcordbench.results.store import RunBusyError, RunFolder, StorageError, Store, file_sha256
 from wcordbench.suite.runs import Run, plugin_digests
@@ -215,12 +216,10 @@ class Cohort:
         if not taught:
             return None
         run = taught[0]
+        size, channels = self.batches.teacher.size, self.dataset.train.pixels.shape[3]
         with seeded(0):  # the weights are read below: only the global generator must not move
             model = models.create(
-                run.config["teacher"]["model"],
-                len(self.dataset.classes),
-                self.batches.teacher.size,
-                self.dataset.train.pixels.shape[3],
+                run.config["teacher"]["model"], len(self.dataset.classes), size, channels
             )
         if run.teacher is not None:
             folder = self.store.folder(run.teacher)
@@ -241,8 +240,10 @@ class Cohort:
             raise ValueError(f"{run.name} has a teacher that is neither a run nor a checkpoint")
         self.teacher_sha256 = checked_sha256(path, "the teacher's weights", expected, remedy)
         models.load_checkpoint(model, path)
-        model.requires_grad_(False)
-        return model.eval().to(self.device).to(memory_format=torch.channels_last)
+        model.requires_grad_(False).eval()
+        if self.device.type == "cuda":  # on the CPU a run's bits are promised
+            model = fold(model, size, channels)
+        return model.to(self.device).to(memory_format=torch.channels_last)
 
     def _add(self, run: Run, folder: RunFolder) -> None:
         size, seen = self.batches.student.size, self.batches.teacher.size
