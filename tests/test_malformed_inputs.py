@@ -249,6 +249,7 @@ CASES: dict[str, tuple[Callable[[Here], Any], list[str], list[str]]] = {
     "flag minutes": (
         nothing, [*RUN, "--checkpoint-minutes", "-1"], ["--checkpoint-minutes", "0"],
     ),
+    "flag compile": (nothing, [*RUN, "--compile", "max"], ["--compile 'max'", "reduce-overhead"]),
     "flag seed": (nothing, [*RUN, "--seed", "3"], ["--seed 3", "seeds [0]"]),
     "flag pair": (nothing, [*RUN, "--pair", "resnet8"], ["--pair", "resnet8->resnet8"]),
     "flag method": (nothing, [*RUN, "--method", "crd"], ["--method 'crd'", "not in the suite"]),

@@ -602,3 +602,44 @@ def test_events_say_how_far_it_is(
     assert steps == [(e, s, 1 if e < 0 else 2) for e in (-1, 0, 1) for s in range(1, 6)]
     assert all(e["images_per_second"] > 0 for e in events if e["kind"] == "step")
     assert events[0]["kind"] == "loaded"
+
+
+def test_compiled_students_are_the_same_runs(
+    runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """With a backend that runs the same operations: the bits, the first stage, a resume."""
+    whole = Learner.compile
+    monkeypatch.setattr(Learner, "compile", lambda self, mode: whole(self, mode, "eager"))
+    members, left = [runs["KD"], runs["AB"]], 8
+
+    def should_stop() -> bool:
+        nonlocal left
+        left -= 1
+        return left < 0
+
+    with pytest.raises(StoppedError):
+        train(*members, compile="default", should_stop=should_stop)
+    train(*members, compile="default")
+    for run in members:
+        assert outcome(store, run) == alone(run)
+        assert store.folder(run).result()["environment"]["compile"] == "default"
+
+
+def test_what_cannot_be_compiled_fails_with_its_reason(
+    runs: Runs, store: Store, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs["KD"]
+    train(run, compile="reduce-overhead")
+    assert store.folder(run).failure()["reason"] == (
+        "--compile reduce-overhead is for CUDA devices; give --compile default"
+    )
+    store.folder(run).retry()
+
+    def broken(*args: Any, **options: Any) -> None:
+        raise RuntimeError("no working C++ compiler\nmore")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
+    train(run, compile="default")
+    reason = store.folder(run).failure()["reason"]
+    assert reason == "RuntimeError: no working C++ compiler"

@@ -18,6 +18,7 @@ from wcordbench.methods.base import Setup
 from wcordbench.results.store import RunFolder
 from wcordbench.seeds import derive
 from wcordbench.suite import Run
+from wcordbench.training import learner as module
 from wcordbench.training.learner import (
     Clock,
     DivergedError,
@@ -283,3 +284,14 @@ def test_the_objective_is_the_weighted_sum(runs: dict[str, Run], small: Dataset)
     assert torch.equal(plain(student, None, batch), F.cross_entropy(student.logits, batch.labels))
     with pytest.raises(ValueError, match="needs a teacher"):
         Objective(config, None)
+
+
+def test_rounded_convolutions_are_not_compiled(
+    tmp_path: Path, runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = Learner(runs["Student"], RunFolder(tmp_path), None, 8, 1, 10, 5, CPU)
+    learner.precision = "bf16"
+    monkeypatch.setattr(module, "emulates_bf16", lambda _: True)
+    learner.compile("off")
+    with pytest.raises(UserError, match="--compile default cannot keep the roundings"):
+        learner.compile("default")

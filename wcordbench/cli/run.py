@@ -63,6 +63,14 @@ def command(
         list[str] | None,
         typer.Option(help="sbatch's options: partition=gpu,gpus_per_node=1,time=12:00:00."),
     ] = None,
+    compile_: Annotated[
+        str,
+        typer.Option(
+            "--compile",
+            help="torch.compile for students: off, default, or reduce-overhead (CUDA graphs).",
+            metavar="MODE",
+        ),
+    ] = "off",
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Minutes between checkpoints within an epoch.")
     ] = 10.0,
@@ -86,7 +94,9 @@ def command(
     try:
         place = by_name(
             executor,
-            Options(results, data, device, workers, threads, checkpoint_minutes, per_gpu, own),
+            Options(
+                results, data, device, workers, threads, checkpoint_minutes, per_gpu, own, compile_
+            ),
         )
         loaded = load_suite(suite, set_ or [])
         cells = select(loaded, expand(loaded), pair, method, seed)

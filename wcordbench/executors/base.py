@@ -26,6 +26,10 @@ Report = Callable[[dict[str, Any]], None]
 LAST_WORDS = ("done", "failed", "undefined")
 
 
+#: what ``--compile`` may be: nothing, or a mode of torch.compile
+COMPILE = ("off", "default", "reduce-overhead")
+
+
 class InterruptedRunError(Exception):
     """Ctrl-C, SIGTERM or a closed terminal; the workers have left.
 
@@ -70,6 +74,10 @@ class Options:
         checkpoint_minutes: how often checkpoints are written within an epoch.
         per_gpu: jobs that share a GPU; None is one.
         own: options of one executor alone, by the name of their flag without ``--``.
+        compile: how students are compiled, one of :data:`COMPILE`.
+
+    Raises:
+        UserError: ``compile`` is none of them.
     """
 
     store_root: Path
@@ -80,6 +88,11 @@ class Options:
     checkpoint_minutes: float = 10.0
     per_gpu: int | None = None
     own: dict[str, Any] = field(default_factory=dict)
+    compile: str = "off"
+
+    def __post_init__(self) -> None:
+        if self.compile not in COMPILE:
+            raise UserError(f"--compile {self.compile!r} is unknown; valid: {', '.join(COMPILE)}")
 
     def only(self, *names: str) -> dict[str, Any]:
         """The own options of an executor that takes these.
@@ -103,6 +116,7 @@ class Assignment:
     device: str
     threads: int
     checkpoint_minutes: float
+    compile: str = "off"
     plugins: tuple[Path, ...] = field(default_factory=registry.plugins)
 
 
@@ -181,6 +195,7 @@ def train(
                 report,
                 should_stop,
                 assignment.checkpoint_minutes,
+                assignment.compile,
             ).train()
     except UserError as error:
         report({"kind": "error", "reason": str(error)})

@@ -35,6 +35,7 @@ def create(options: Options) -> LocalExecutor:
         options.threads,
         options.checkpoint_minutes,
         options.per_gpu,
+        options.compile,
     )
 
 
@@ -51,6 +52,7 @@ class LocalExecutor:
         threads: threads a process; None divides the cores among the jobs that run.
         checkpoint_minutes: how often checkpoints are written within an epoch.
         per_gpu: processes a CUDA device; None is measured for a long suite, and else one.
+        compile: see :class:`wcordbench.executors.base.Options`.
     """
 
     store_root: Path
@@ -60,6 +62,7 @@ class LocalExecutor:
     threads: int | None = None
     checkpoint_minutes: float = 10.0
     per_gpu: int | None = None
+    compile: str = "off"
 
     def run(self, jobs: list[Job], report: Report) -> None:
         """See :class:`wcordbench.executors.base.Executor`."""
@@ -142,7 +145,7 @@ class _Session(Session[_Process]):
         ours, theirs = self.context.Pipe()
         assignment = Assignment(
             job, str(executor.store_root), str(executor.data_root), device, threads,
-            executor.checkpoint_minutes,
+            executor.checkpoint_minutes, executor.compile,
         )  # fmt: skip
         process = self.context.Process(target=_work, args=(theirs, assignment), daemon=True)
         # Ctrl-C reaches every process of the terminal. Blocked here, it is blocked in the

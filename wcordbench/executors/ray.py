@@ -138,6 +138,7 @@ class _Session(Session[_Task]):
             assignment = Assignment(
                 job, str(self.store.root), str(options.data_root.absolute()),
                 "cuda:0" if self.on_gpu else "cpu", self.threads, options.checkpoint_minutes,
+                options.compile,
             )  # fmt: skip
             node = self._choose()
             strategy: Any = "SPREAD"

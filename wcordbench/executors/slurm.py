@@ -179,7 +179,7 @@ class _Session(Session[_Task]):
             self.serial += 1
             assignment = Assignment(
                 job, str(self.store.root), str(options.data_root.absolute()), executor.device,
-                executor.threads, options.checkpoint_minutes,
+                executor.threads, options.checkpoint_minutes, options.compile,
             )  # fmt: skip
             tasks.append(Task(assignment, self.serial, str(self.folder)))
         try:

@@ -85,7 +85,9 @@ def train_again(
     device = str(environment.get("device", "cpu"))
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(f"{stored.path.name} was trained on CUDA, and there is no CUDA device here")
-    Cohort([run], again, data_root, torch.device(device), report).train()
+    compiled = str(environment.get("compile", "off"))
+    cohort = Cohort([run], again, data_root, torch.device(device), report, compile=compiled)
+    cohort.train()
     folder = again.folder(run)
     if folder.state != "done":
         raise UserError(f"the run failed this time: {folder.failure()['reason']}")

@@ -47,6 +47,7 @@ class Cohort:
         should_stop: asked after every step of a run and between batches of an evaluation;
             when true all runs are checkpointed.
         checkpoint_minutes: how often to write checkpoints within an epoch.
+        compile: ``off``, or a mode of torch.compile, see :meth:`Learner.compile`.
     """
 
     runs: list[Run]
@@ -56,6 +57,7 @@ class Cohort:
     report: Report = lambda event: None  # noqa: ARG005
     should_stop: Callable[[], bool] = lambda: False
     checkpoint_minutes: float = 10.0
+    compile: str = "off"
     learners: list[Learner] = field(default_factory=list, init=False)
     #: runs that have failed, or are to be tried again elsewhere
     left: set[Run] = field(default_factory=set, init=False)
@@ -275,6 +277,7 @@ class Cohort:
                     "steps": len(self.batches),
                 }
             )
+        learner.compile(self.compile)
         self.learners.append(learner)
 
     def _report_step(self, members: list[Learner], epoch: int, step: int) -> None:
@@ -342,7 +345,11 @@ class Cohort:
                 "dataset_fingerprint": self.fingerprint,
                 "seconds": round(sum(m["seconds"] for m in metrics), 3),
                 "cohort": len(self.runs),
-                "environment": {**self.environment, "precision": learner.precision},
+                "environment": {
+                    **self.environment,
+                    "precision": learner.precision,
+                    "compile": learner.compiled,
+                },
                 "started": self.started,
                 "ended": time.time(),
             }

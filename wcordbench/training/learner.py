@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -20,7 +21,7 @@ from wcordbench.seeds import derive
 from wcordbench.suite.runs import Run
 from wcordbench.training import metrics
 from wcordbench.training.objective import Objective
-from wcordbench.training.precision import autocast, resolve
+from wcordbench.training.precision import autocast, emulates_bf16, resolve
 from wcordbench.training.schedule import learning_rate
 
 
@@ -78,6 +79,9 @@ class Learner:
             objective = Objective(config["method"], setup)
         objective.manual_seed(derive(config["seed"], "draws"))
         self.student = student.to(device).to(memory_format=torch.channels_last)
+        self.compiled = "off"
+        #: the student as training steps call it
+        self.forward: Callable[[Tensor], Features] = self.student
         self.objective = objective.to(device)
         self.first = [m.first_stage for m in objective.methods if m.first_stage]
         if self.first and "first_stage" not in self.protocol:
@@ -93,6 +97,39 @@ class Learner:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.seen = 0
+
+    def compile(self, mode: str, backend: str = "inductor") -> None:
+        """Have the training steps call the student through ``torch.compile``.
+
+        The student itself, its state dict and its evaluation, whose outputs outlive the next
+        call, stay as they are. A failure to compile shows at the first step.
+
+        Args:
+            mode: ``off``, ``default``, or ``reduce-overhead``, which is CUDA graphs.
+            backend: another one of torch's, which takes no mode, for tests.
+
+        Raises:
+            UserError: it cannot work here.
+        """
+        if mode == "off":
+            return
+        if self.precision == "bf16" and emulates_bf16(self.device):
+            raise UserError(
+                f"--compile {mode} cannot keep the roundings of 'precision: bf16' on a CPU without"
+                " bfloat16 units; leave one of them out"
+            )
+        if mode == "reduce-overhead":
+            if self.device.type != "cuda":
+                raise UserError(f"--compile {mode} is for CUDA devices; give --compile default")
+            # torch keeps its graphs by thread, and only the main one has a place for them.
+            if threading.current_thread() is not threading.main_thread():
+                raise UserError(
+                    f"--compile {mode} does not work with this --executor, which trains in a"
+                    " thread of its own; give --compile default"
+                )
+        self.compiled = mode
+        how: dict[str, Any] = {"mode": mode} if backend == "inductor" else {"backend": backend}
+        self.forward = torch.compile(self.student, **how)
 
     @property
     def in_first_stage(self) -> bool:
@@ -152,8 +189,12 @@ class Learner:
         rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if self.compiled == "reduce-overhead":
+            # The graphs write over what they gave before: nothing of an earlier step is read
+            # again, neither this student's features nor any student's gradients.
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with autocast(self.precision, self.device):
-            features: Features = self.student(images)
+            features = self.forward(images)
             if self.in_first_stage:
                 assert teacher is not None
                 loss = self.objective.first_stage_loss(features, teacher, batch)

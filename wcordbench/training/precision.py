@@ -28,6 +28,11 @@ def resolve(precision: str, device: torch.device) -> str:
     return "bf16" if multiplies_bf16(device) else "fp32"
 
 
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether bf16 is :class:`RoundedConvolutions` on a device."""
+    return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 @contextlib.contextmanager
 def autocast(precision: str, device: torch.device) -> Iterator[None]:
     """Within it networks and losses run in a precision.
@@ -41,7 +46,7 @@ def autocast(precision: str, device: torch.device) -> Iterator[None]:
     with contextlib.ExitStack() as within:
         if precision == "bf16":
             within.enter_context(torch.autocast(device.type, torch.bfloat16))
-            if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            if emulates_bf16(device):
                 within.enter_context(RoundedConvolutions())
         yield
 
@@ -102,4 +107,4 @@ class _Convolution(torch.autograd.Function):
         return (*(y if y is None else y.bfloat16() for y in found), None, None, None, None)
 
 
-__all__ = ["RoundedConvolutions", "autocast", "multiplies_bf16", "resolve"]
+__all__ = ["RoundedConvolutions", "autocast", "emulates_bf16", "multiplies_bf16", "resolve"]
