@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from wcordbench.data.base import Images
 from wcordbench.data.batches import TestBatches, TrainingBatches, dataset_batches
-from wcordbench.data.views import View, batch_views, resize
+from wcordbench.data.views import View, batch_views, resize, send
 
 CPU = torch.device("cpu")
 SIDE = 12
@@ -178,3 +179,14 @@ def test_tests_see_the_view_without_crops_in_batches_that_fit_its_size() -> None
     parts = list(test)
     assert parts[0][0].shape == (22, 3, 299, 299)  # 22 × 299² pixels are 500 × 63²
     assert torch.cat([y for _, y in parts]).tolist() == images.labels.tolist()
+
+
+def test_what_is_sent_to_cuda_is_pinned_and_not_waited_for() -> None:
+    values, cuda = mock.Mock(spec=Tensor), torch.device("cuda")
+    sent = send(values, cuda)
+    values.pin_memory.assert_called_once_with()
+    pinned = values.pin_memory.return_value
+    pinned.to.assert_called_once_with(cuda, non_blocking=True)
+    assert sent is pinned.to.return_value
+    here = torch.arange(3)
+    assert send(here, CPU) is here

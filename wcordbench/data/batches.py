@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wcordbench.data.base import Images
-from wcordbench.data.views import Normalise, View, batch_views
+from wcordbench.data.views import Normalise, View, batch_views, send
 from wcordbench.methods.base import Batch
 from wcordbench.seeds import derive
 
@@ -94,7 +94,7 @@ class TrainingBatches:
     def pixels_of(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, int, Batch]]:
         """The cut-out pixels, uint8 ``(B, H, W, C)``, that every view of a step is made of."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-        order = torch.randperm(len(self.labels), generator=generator).to(self.device)
+        order = send(torch.randperm(len(self.labels), generator=generator), self.device)
         for step in range(start, len(self)):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             generator.manual_seed(derive(self.seed, "augment", epoch, step))
@@ -108,8 +108,8 @@ class TrainingBatches:
         columns = torch.arange(width).expand(b, width)
         if self.flip:
             columns = torch.where(mirror, columns.flip(1), columns)
-        rows = (torch.arange(height) + offsets[0]).to(self.device, non_blocking=True)
-        columns = (columns + offsets[1]).to(self.device, non_blocking=True)
+        rows = send(torch.arange(height) + offsets[0], self.device)
+        columns = send(columns + offsets[1], self.device)
         return self.pixels[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 

@@ -92,14 +92,24 @@ class View:
         if self.grayscale:
             channels = values.shape[3]
             weights = LUMA if channels == 3 else (1 / channels,) * channels
-            grey = values @ torch.tensor(weights, device=values.device)
+            grey = values @ send(torch.tensor(weights), values.device)
             values = grey[..., None].expand(-1, -1, -1, channels)
         if self.noise:
             # Drawn on the CPU: the same noise on every kind of device.
             generator = torch.Generator().manual_seed(derive(self.seed, "noise", *position))
-            noise = torch.randn(values.shape, generator=generator).to(values.device)
+            noise = send(torch.randn(values.shape, generator=generator), values.device)
             values = (values + 255 * self.noise * noise).clamp(0, 255)
         return values.contiguous()
+
+
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """What was drawn on the CPU, on a device, without waiting for the work that it has.
+
+    CUDA copies so from pinned memory alone; from other memory it first comes to rest.
+    """
+    if device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def resize(images: Tensor, size: int) -> Tensor:
