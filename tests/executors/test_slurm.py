@@ -211,6 +211,18 @@ def test_times_in_the_forms_of_sbatch(text: str, minutes: int) -> None:
         (["time=soon"], "--slurm time=soon is no time; write minutes or D-HH:MM:SS"),
         (["time=0"], "give at least a minute"),
         (["cluster=moon"], "--slurm cluster=moon is unknown; valid: slurm, local"),
+        (["job-name=mine"], "--slurm job_name=mine is not yours to give; leave it out"),
+        (["wckey=w"], "--slurm wckey=w is not yours to give; leave it out"),
+        (
+            ["signal_delay_s=9"],
+            "--slurm signal_delay_s=9 is not yours to give; jobs are told 120 s",
+        ),
+        (["array_parallelism=4"], "is not yours to give; say --workers"),
+        (["srun_args=-v"], "is not yours to give; leave it out"),
+        (["additional_parameters=x"], "--slurm additional_parameters=x is not yours"),
+        (["cpus_per_task=two"], "--slurm cpus_per_task=two is no number of them; write cpus_per_"),
+        (["cpus-per-task=0"], "--slurm cpus_per_task=0 is no number"),
+        (["cluster=local", "gpus_per_node=a100:1"], "--slurm gpus_per_node=a100:1 is no number"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(tmp_path: Path, wanted: list[str], message: str) -> None:

@@ -39,6 +39,19 @@ NOTICE = 120
 REQUEUES = 1000
 #: what a job asks for where the user does not say: it goes on where it was, so hours do
 DEFAULTS = {"time": "240"}
+#: what submitit knows and this executor says itself, and what to do in place of giving it
+OWN = {
+    "array_parallelism": "say --workers",
+    "signal_delay_s": f"jobs are told {NOTICE} s before their time is up",
+    "setup": "give the command an environment that is ready",
+    "teardown": "do it after the command",
+    "additional_parameters": "leave it out",
+    "job_name": "leave it out",
+    "srun_args": "leave it out",
+    "stderr_to_stdout": "leave it out",
+    "use_srun": "leave it out",
+    "wckey": "leave it out",
+}
 #: jobs side by side, for the balance of cohorts, where --workers does not say
 SLOTS = 8
 
@@ -52,6 +65,16 @@ def create(options: Options) -> SlurmExecutor:
             raise UserError(f"--slurm {part!r} is not KEY=VALUE; write partition=gpu,time=12:00:00")
         if part:
             wanted[key.strip().lstrip("-").replace("-", "_")] = value.strip()
+    for key, value in wanted.items():
+        if key in OWN:
+            raise UserError(f"--slurm {key}={value} is not yours to give; {OWN[key]}")
+    counts = {"cpus_per_task": 1}
+    if wanted.get("cluster") == "local":  # a real SLURM also takes gpus_per_node=a100:2
+        counts["gpus_per_node"] = 0
+    for key, least in counts.items():
+        value = wanted.get(key, str(least))
+        if not value.isdecimal() or int(value) < least:
+            raise UserError(f"--slurm {key}={value} is no number of them; write {key}=2")
     if options.per_gpu is not None:
         raise UserError("--per-gpu: SLURM shares GPUs itself; ask with --slurm gres=shard:1")
     return SlurmExecutor(options, wanted)
