@@ -80,6 +80,23 @@ def test_every_state(suite: Path) -> None:
     assert show(suite)[1].splitlines()[0].endswith("2 waiting (1 begun)")
 
 
+def test_what_waits_costs_what_its_like_did(suite: Path) -> None:
+    suite.write_text(SUITE.replace("seeds: [0]", "seeds: [0, 1]"))
+    store = Store(suite.parent / "r")
+    cells = {(c.method.name, c.seed): c.run for c in expand(load_suite(suite)) if c.method}
+    for name, seconds in (("student", 8.0), ("kd", 16.0), ("crd", 400.0)):
+        run = cells[name, 0]
+        store.folder(run).begin(run)
+        store.folder(run).finish(
+            {"id": run.id, "config": run.config, "scores": {"top1": 1.0}, "seconds": seconds}
+        )
+    waiting = {key for key, run in cells.items() if store.folder(run).state == "missing"}
+    like, unlike = 8.0 + 16.0 + 400.0, 2 * (8.0 + 16.0 + 400.0) / 3  # AT has not been seen
+    assert len(waiting) == 5
+    left = json.loads(show(suite, "--format", "json")[1])["seconds_left"]
+    assert left == pytest.approx(like + unlike)
+
+
 def test_watch_ends_when_nothing_is_left(suite: Path) -> None:
     store = Store(suite.parent / "r")
     for run in dict.fromkeys(runs(suite).values()):

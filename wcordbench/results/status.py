@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,8 +43,8 @@ class Status:
         failed: names and reasons.
         begun, missing: names of runs that wait, with and without a checkpoint.
         seconds_left: wall-clock estimate at the present number of workers (one where none is at
-            work): what is running at its pace, the rest at the mean cost of a finished run. None
-            while nothing is known.
+            work): what is running at its pace, the rest at the mean cost of finished runs of the
+            same network, teacher and method, else of all. None while nothing is known.
     """
 
     total: int
@@ -64,7 +65,8 @@ def status(runs: Iterable[Run], store: Store) -> Status:
     """
     runs = list(dict.fromkeys(runs))
     states: dict[str, list[Run]] = {}
-    running, costs = [], []
+    running: list[Progress] = []
+    costs: list[tuple[Run, float]] = []
     for run in runs:
         folder = store.folder(run)
         state = folder.state
@@ -76,7 +78,7 @@ def status(runs: Iterable[Run], store: Store) -> Status:
         elif state == "done":
             record = folder.result()
             if "seconds" in record:  # of the cohort, which its runs share
-                costs.append(record["seconds"] / record.get("cohort", 1) / epochs(run))
+                costs.append((run, record["seconds"] / record.get("cohort", 1)))
         states.setdefault(state, []).append(run)
     waiting = [*states.get("begun", []), *states.get("missing", [])]
     return Status(
@@ -100,7 +102,10 @@ def _progress(run: Run, folder: RunFolder, holder: dict[str, Any]) -> Progress:
     return Progress(run.name, done, epochs(run), holder, pace * (epochs(run) - done))
 
 
-def _left(running: list[Progress], waiting: list[Run], costs: list[float]) -> float | None:
+def _left(
+    running: list[Progress], waiting: list[Run], costs: list[tuple[Run, float]]
+) -> float | None:
+    """See :class:`Status`; ``costs``: finished runs and what each took, in seconds."""
     if not running and not waiting:
         return 0.0
     paces = [p.seconds_left for p in running]
@@ -108,8 +113,22 @@ def _left(running: list[Progress], waiting: list[Run], costs: list[float]) -> fl
         return None
     workers = len({(p.holder.get("host"), p.holder.get("pid")) for p in running}) or 1
     now = max((p for p in paces if p is not None), default=0.0)
-    rest = sum(epochs(run) for run in waiting) * statistics.fmean(costs) if waiting else 0.0
+    seen: dict[str, list[float]] = {}
+    for run, seconds in costs:
+        seen.setdefault(_kind(run), []).append(seconds / epochs(run))
+    usual = statistics.fmean(seconds / epochs(run) for run, seconds in costs) if costs else 0.0
+    means = {kind: statistics.fmean(times) for kind, times in seen.items()}
+    rest = sum(epochs(run) * means.get(_kind(run), usual) for run in waiting)
     return now + rest / workers
+
+
+def _kind(run: Run) -> str:
+    """Equal for runs of which an epoch costs the same: all but the seed and rates."""
+    teacher = run.config["teacher"] or {}
+    method = run.config["method"]
+    return json.dumps(
+        [run.config["dataset"], run.config["model"], teacher.get("model"), method], sort_keys=True
+    )
 
 
 __all__ = ["Progress", "Status", "status"]
