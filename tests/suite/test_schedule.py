@@ -157,3 +157,35 @@ def test_the_bound_is_the_work_or_the_longest_chain() -> None:
     assert lower_bound(jobs, 2) == pytest.approx(work / 2)
     assert lower_bound(jobs, 500) == pytest.approx(2 + 2 + 0.7 * 2)
     assert lower_bound([], 3) == 0 and arrange([], 3) == []
+
+
+def paper() -> list[Run]:
+    """The shape of the paper's suite: 13 pairs of six teachers, 28 methods, 5 seeds."""
+    pairs = {"wrn": 3, "r56": 1, "r110": 2, "r32x4": 3, "vgg": 2, "r50": 2}
+    known = {name: make(name, 0, 240, None, "student") for name in pairs}
+    students = [
+        make(f"{name}-{i}", seed, 240, teacher, f"m{m}") for name, count in pairs.items()
+        for i in range(count) for seed in range(5) for m in range(27) for teacher in [known[name]]
+    ]  # fmt: skip
+    plain = [
+        make(f"{name}-{i}", seed, 240, None, "student") for name, count in pairs.items()
+        for i in range(count) for seed in range(5)
+    ]  # fmt: skip
+    return [*known.values(), *plain, *students]
+
+
+@pytest.mark.parametrize(("workers", "beyond"), [(8, 0.01), (64, 0.06)])
+def test_the_papers_suite_ends_near_the_bound(workers: int, beyond: float) -> None:
+    """Stated costs: a step of 2 to 4 for every method, a pass of 1 to 3, a teacher's own thrice."""
+    passes = {"wrn": 1.0, "r56": 1.0, "r110": 1.5, "r32x4": 2.0, "vgg": 1.5, "r50": 3.0}
+
+    def costs(run: Run) -> Cost:
+        if run.config["model"] in passes:
+            return Cost(3 * passes[run.config["model"]], 0.0)
+        number = int(run.config["method"]["name"].removeprefix("m").replace("student", "0"))
+        own = 2.0 + 2.0 * number / 26
+        return Cost(own, passes[run.config["teacher"]["model"]] if run.config["teacher"] else 0.0)
+
+    jobs = cohorts(paper(), costs)
+    made = simulate(arrange(jobs, workers), workers)
+    assert made.makespan <= (1 + beyond) * lower_bound(jobs, workers)

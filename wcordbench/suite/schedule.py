@@ -33,7 +33,7 @@ class Timeline:
 def simulate(
     jobs: Sequence[Job], workers: int, durations: Sequence[float] | None = None
 ) -> Timeline:
-    """What executors do with an order of jobs: a free worker takes the first that can start.
+    """What executors do with an order of jobs: a free worker takes :func:`next_job`'s.
 
     Args:
         jobs: in their order; a teacher that is in none of them is taken to be there.
@@ -41,23 +41,26 @@ def simulate(
         durations: of the jobs; by default what they are expected to cost.
     """
     lasts = [job.cost for job in jobs] if durations is None else durations
-    numbers = list(range(len(jobs)))
-    awaited = {run for job in jobs for run in job.runs}
+    runs = {run for job in jobs for run in job.runs}
+    ready: list[int] = []  # in their order, so also a heap
+    waiting: dict[Run, list[int]] = {}
+    for number, job in enumerate(jobs):
+        waits = job.after is not None and job.after in runs
+        (waiting.setdefault(job.after, []) if waits else ready).append(number)  # type: ignore[arg-type]
     starts = [0.0] * len(jobs)
     running: list[tuple[float, int]] = []
     now = 0.0
-    while numbers or running:
-        while len(running) < workers:
-            place = next_job([jobs[n] for n in numbers], awaited)
-            if place is None:
-                break
-            number = numbers.pop(place)
+    while ready or running:
+        while ready and len(running) < workers:
+            number = heapq.heappop(ready)
             starts[number] = now
             heapq.heappush(running, (now + lasts[number], number))
-        if not running:
-            raise ValueError(f"{jobs[numbers[0]].runs[0].name} waits for a run that waits for it")
         now, number = heapq.heappop(running)
-        awaited.difference_update(jobs[number].runs)
+        for run in jobs[number].runs:
+            for released in waiting.pop(run, ()):
+                heapq.heappush(ready, released)
+    for numbers in waiting.values():
+        raise ValueError(f"{jobs[numbers[0]].runs[0].name} waits for a run that waits for it")
     return Timeline(now, sum(lasts), tuple(starts))
 
 
@@ -187,7 +190,7 @@ def _layout(
     parts, since every one costs a pass of the teacher. But where a teacher is still training,
     enough workers take parts that are over when it is done (the cheapest to split), so that
     its students find workers; and where there is less work than workers until then, it is
-    divided among them.
+    divided among them, unless the passes of the teacher would take most of that time.
 
     Args:
         jobs: cohorts.
@@ -207,7 +210,8 @@ def _layout(
         idle = 1 + workers.count(now)
         work = sum(c.own + c.shared for c in ready)
         target = end
-        if later and work <= idle * (later[0] - now):
+        until = later[0] - now if later else 0.0
+        if 0 < work <= idle * until and 2 * max(c.shared for c in ready) <= until:
             target = now + work / idle
         else:
             for time in reversed(later):
