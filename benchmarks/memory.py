@@ -14,18 +14,9 @@ from wcordbench import registry
 from wcordbench.methods.base import Features
 from wcordbench.suite.schema import MethodSpec
 from wcordbench.training.objective import Objective, undefined
+from wcordbench.training.probe import leaves
 
 PAIRS = [("resnet56", "resnet20"), ("resnet32x4", "resnet8x4")]
-
-
-def leaves(found: Features) -> Features:
-    """The student's features as inputs that want a gradient."""
-
-    def leaf(x: torch.Tensor) -> torch.Tensor:
-        return x.detach().requires_grad_()
-
-    stages, preact = tuple(map(leaf, found.stages)), tuple(map(leaf, found.stages_preact))
-    return Features(leaf(found.stem), stages, preact, leaf(found.pooled), leaf(found.logits))
 
 
 def bytes_of(tensors: list[torch.Tensor]) -> int:
