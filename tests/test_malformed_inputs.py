@@ -210,6 +210,9 @@ def nothing(here: Here) -> None:
 
 
 RUN, VALIDATE, TABLE = ["run", "SUITE"], ["validate", "SUITE"], ["table", "SUITE"]
+CALIBRATION = {
+    "networks": {}, "pairs": {}, "real_images": True, "dataset_bytes": 0, "seconds": 1.0,
+}  # fmt: skip
 BEFORE = {"type": "step", "milestones": [1]}
 
 #: what is spoilt, the command, and what its sentence must hold
@@ -250,6 +253,23 @@ CASES: dict[str, tuple[Callable[[Here], Any], list[str], list[str]]] = {
         nothing, [*RUN, "--checkpoint-minutes", "-1"], ["--checkpoint-minutes", "0"],
     ),
     "flag compile": (nothing, [*RUN, "--compile", "max"], ["--compile 'max'", "reduce-overhead"]),
+    "flag device": (nothing, [*RUN, "--device", "gpu"], ["--device 'gpu'", "cuda:0"]),
+    "flag costs missing": (nothing, [*RUN, "--costs", "c.json"], ["c.json cannot be read", "plan"]),
+    "flag costs a suite": (
+        nothing, [*RUN, "--costs", "suite.yaml"], ["suite.yaml is not a calibration", "plan"],
+    ),
+    "flag costs of another suite": (
+        unfinished(lambda h: (h.folder / "c.json").write_text(json.dumps(CALIBRATION))),
+        [*RUN, "--costs", "c.json"], ["does not know what digits_resnet8-resnet8_kd_s0", "plan"],
+    ),
+    "flag costs of text": (
+        lambda h: (h.folder / "c.json").write_text(
+            json.dumps({**CALIBRATION, "networks": {"a": {"step": "1"}}})),
+        [*RUN, "--costs", "c.json"], ["c.json is not a calibration"],
+    ),
+    "flag save": (
+        nothing, ["plan", "SUITE", "--save", "c.json", "--steps", "0"], ["--save", "--steps 0"],
+    ),
     "flag seed": (nothing, [*RUN, "--seed", "3"], ["--seed 3", "seeds [0]"]),
     "flag pair": (nothing, [*RUN, "--pair", "resnet8"], ["--pair", "resnet8->resnet8"]),
     "flag method": (nothing, [*RUN, "--method", "crd"], ["--method 'crd'", "not in the suite"]),

@@ -68,7 +68,7 @@ class Entry:
     #: of the text of the file, 16 hexadecimal digits
     digest: str = ""
 
-    @property
+    @functools.cached_property
     def is_plugin(self) -> bool:
         """Whether the file is not of this package."""
         return not self.file.is_relative_to(Path(__file__).parent)

@@ -59,6 +59,18 @@ def test_without_times(run: Any) -> None:
     assert "of weights" in out and "%" not in out
 
 
+def test_what_was_measured_orders_a_run(run: Any, tmp_path: Path) -> None:
+    from wcordbench.suite import expand, load_suite
+    from wcordbench.training.calibrate import Calibration
+
+    path = tmp_path / "costs.json"
+    code, _, _ = run("--steps", "1", "--save", str(path))
+    measured = Calibration.load(path)
+    costs = {c.run.name: measured.cost(c.run) for c in expand(load_suite(tmp_path / "tiny.yaml"))}
+    assert code == 0 and len(costs) == 5 and min(c.own for c in costs.values()) > 0
+    assert all(cost.shared > 0 for cost in costs.values())
+
+
 def test_nothing_left(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from wcordbench.results.store import RunFolder
 

@@ -97,8 +97,9 @@ def test_what_the_user_fixes_is_not_measured(
 ) -> None:
     monkeypatch.setattr(packing, "choose", lambda *_: packing.Packing(1, "packing: measured"))
     told: list[Any] = []
+    monkeypatch.setattr(LocalExecutor, "_devices", lambda _: [device])
     executor = LocalExecutor(Path("r"), Path("d"), **given)  # type: ignore[arg-type]
-    packed = executor._packed([], [device], told.append)
+    packed = executor.packed([], told.append)
     assert packed == dataclasses.replace(executor, **want)
     assert told == ([] if want == given else [{"kind": "note", "line": "packing: measured"}])
 

@@ -19,6 +19,8 @@ from wcordbench import models
 from wcordbench.cli.main import app
 from wcordbench.results.store import Store
 from wcordbench.suite import Run, expand, load_suite
+from wcordbench.suite.plan import Cost
+from wcordbench.training.calibrate import Calibration
 from wcordbench.training.cohort import Cohort
 
 SUITE = """
@@ -217,3 +219,21 @@ def test_failed_runs_are_listed_and_retried_when_asked(
     assert f"failed: {run.name}: the loss became nan" in done.output
     CliRunner().invoke(app, [*arguments, "--retry-failed"])
     assert started == [run.name] and store.folder(run).state == "begun"
+
+
+def test_jobs_are_ordered_by_what_was_measured(
+    digits: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Cost] = []
+
+    def execute(self: Any, jobs: Any, report: Any) -> None:
+        seen.extend(cost for job in jobs for cost in job.costs)
+
+    monkeypatch.setattr("wcordbench.executors.local.LocalExecutor.run", execute)
+    monkeypatch.setattr(Calibration, "load", lambda _: Calibration({}, {}, True, 0, 0.0))
+    monkeypatch.setattr(Calibration, "cost", lambda *_: Cost(3.0, 1.0))
+    arguments = ["run", digits, "--results", str(tmp_path / "r")]
+    CliRunner().invoke(app, [*arguments, "--costs", "costs.json"])
+    assert seen == [Cost(3.0, 1.0)]
+    CliRunner().invoke(app, arguments)
+    assert len(seen) == 2 and seen[1] != seen[0]

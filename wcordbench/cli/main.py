@@ -29,6 +29,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 110},
+    rich_markup_mode=None,  # plain help: rich's would be half of the time that --help takes
 )
 app.command("run")(run.command)
 app.command("plan")(plan.command)

@@ -131,8 +131,8 @@ def with_baseline(methods: list[str] | None, baseline: str | None) -> list[str] 
     return [*methods, baseline] if methods and baseline is not None else methods
 
 
-def write_out(out: Path, data: bytes) -> None:
-    """Write the file that ``--out`` names.
+def write_out(out: Path, data: bytes, flag: str = "--out") -> None:
+    """Write the file that a flag names.
 
     Raises:
         UserError: it cannot be written.
@@ -143,4 +143,4 @@ def write_out(out: Path, data: bytes) -> None:
         write_atomic(out, data)
     except StorageError as error:
         reason = str(error).partition("; ")[0]
-        raise UserError(f"{reason}; give another file with --out") from None
+        raise UserError(f"{reason}; give another file with {flag}") from None

@@ -24,6 +24,7 @@ from wcordbench.cli.options import (
     Threads,
     Workers,
     select,
+    write_out,
 )
 from wcordbench.errors import UserError
 
@@ -50,6 +51,10 @@ def command(
         typer.Option(min=0, help="Steps timed of each network and method; 0 for no times."),
     ] = 2,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Keep what was measured here, for wcordbench run --costs."),
+    ] = None,
 ) -> None:
     """Say what is left to train, and the time and disk it takes on this machine.
 
@@ -59,7 +64,7 @@ def command(
     from rich.console import Console
 
     from wcordbench.executors.local import LocalExecutor
-    from wcordbench.results.store import Store
+    from wcordbench.results.store import Store, to_json
     from wcordbench.suite import expand, load_suite
     from wcordbench.suite.forecast import forecast, remaining
     from wcordbench.suite.plan import cohorts
@@ -67,6 +72,8 @@ def command(
 
     if form not in ("text", "json"):
         raise UserError(f"--format {form!r} is unknown; valid: text, json")
+    if save is not None and not steps:
+        raise UserError("--save keeps times, and --steps 0 measures none; leave one of them out")
     loaded = load_suite(suite, set_ or [])
     cells = select(loaded, expand(loaded), pair, method, seed)
     store = Store(results)
@@ -82,9 +89,13 @@ def command(
             states[cell.run] = "undefined"
     left = [run for run in runs if states[run] not in ("done", "undefined")]
     place = LocalExecutor(results, data, device, workers, threads, per_gpu=per_gpu)
+    if steps and left:  # as run does
+        place = place.packed(cohorts(left), lambda event: typer.echo(event["line"], err=True))
     devices, slots, each = place.layout(len(left))
     with Console(stderr=True).status("calibrating") as status:
         measured = calibrate(left, data, devices, slots, each, steps, status.update)
+    if save is not None:
+        write_out(save, to_json(dataclasses.asdict(measured)), "--save")
     done = {run: _done(run, store) if states[run] == "begun" else 0.0 for run in left}
     jobs = cohorts(left, lambda run: remaining(measured.cost(run), done[run]), cohort_size)
     found = forecast(

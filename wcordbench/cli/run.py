@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from wcordbench.results.store import Store
     from wcordbench.suite import Run
     from wcordbench.suite.check import Undefined
-    from wcordbench.suite.plan import Cost
+    from wcordbench.suite.plan import Cost, Costs
     from wcordbench.suite.runs import Cell
 
 
@@ -77,6 +77,10 @@ def command(
     tensorboard: Annotated[
         Path | None, typer.Option(help="Write every epoch for tensorboard --logdir HERE.")
     ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option(help="What wcordbench plan --save measured: jobs are ordered and cut by it."),
+    ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Train failed runs again.")] = False,
 ) -> None:
     """Train every run of a suite that is not done yet.
@@ -100,6 +104,7 @@ def command(
         )
         loaded = load_suite(suite, set_ or [])
         cells = select(loaded, expand(loaded), pair, method, seed)
+        cost = _cost if costs is None else _measured(costs)
         store = Store(results)
         runs = list(dict.fromkeys(c.run for c in cells))
         wanted = ("missing", "begun", "failed") if retry_failed else ("missing", "begun")
@@ -130,7 +135,7 @@ def command(
                 for listener in listeners:
                     listener(event)
 
-            place.run(cohorts(todo, _cost, cohort_size), report)
+            place.run(cohorts(todo, cost, cohort_size), report)
     except InterruptedRunError as stop:
         what = "checkpoints are written" if stop.saved else "without new checkpoints"
         progress.note(f"stopped, {what}; run the same command again to continue")
@@ -156,6 +161,13 @@ def _record(undefined: list[Undefined], cells: list[Cell], store: Store) -> None
             with contextlib.suppress(RunBusyError), folder.lease():
                 folder.begin(cell.run)
                 folder.fail("undefined", reason)
+
+
+def _measured(path: Path) -> Costs:
+    """What a calibration says that runs cost."""
+    from wcordbench.training.calibrate import Calibration
+
+    return Calibration.load(path).cost
 
 
 def _cost(run: Run) -> Cost:

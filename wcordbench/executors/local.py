@@ -27,7 +27,7 @@ GRACE = 30.0
 def create(options: Options) -> LocalExecutor:
     """The executor that a user's options describe."""
     options.only()
-    return LocalExecutor(
+    executor = LocalExecutor(
         options.store_root,
         options.data_root,
         options.device,
@@ -37,6 +37,9 @@ def create(options: Options) -> LocalExecutor:
         options.per_gpu,
         options.compile,
     )
+    if options.device is not None:
+        executor.layout(1)  # a device that is not there is refused before anything is written
+    return executor
 
 
 @dataclass
@@ -68,12 +71,16 @@ class LocalExecutor:
         """See :class:`wcordbench.executors.base.Executor`."""
         if not jobs:
             return
-        devices = self._devices()
         Store(self.store_root).prepare()
-        _Session(self._packed(jobs, devices, report), jobs, report).run()
+        _Session(self.packed(jobs, report), jobs, report).run()
 
-    def _packed(self, jobs: list[Job], devices: list[str], report: Report) -> LocalExecutor:
-        """With what a measurement says of what the user has left open."""
+    def packed(self, jobs: list[Job], report: Report) -> LocalExecutor:
+        """With what a measurement says of what the user has left open.
+
+        Raises:
+            UserError: the device is not there.
+        """
+        devices = self._devices()
         on_cuda = devices[0] != "cpu"
         if self.workers or (self.per_gpu if on_cuda else self.threads):
             return self

@@ -69,7 +69,7 @@ def summarise(runs: Iterable[Run], store: Store, score: str = "top1") -> Summary
         folder = store.folder(run)
         state = folder.state
         if state == "done":
-            record = folder.result()
+            record = folder.result(best=score == "best_top1")
             values[run.config["seed"]] = float(record["scores"][score])
             if "dataset_fingerprint" in record:
                 fingerprints.add(record["dataset_fingerprint"])

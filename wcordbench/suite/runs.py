@@ -70,16 +70,19 @@ class Cell:
         return self.method is None
 
 
-def _dataset(suite: Suite) -> dict[str, Any]:
-    """The dataset's part of a configuration; resolved once, since a suite has thousands of runs."""
+def _dataset(suite: Suite) -> str:
+    """The dataset's part of a configuration as JSON, of which every run gets a copy of its own.
+
+    Resolved once, since a suite has thousands of runs.
+    """
     config = {**suite.dataset.model_dump(), "options": suite.dataset.resolved_options()}
     if suite.task is not None:
         config["task"] = suite.task.model_dump(exclude_none=True)
-    return config
+    return json.dumps(config, allow_nan=False)
 
 
 def _config(
-    dataset: dict[str, Any],
+    dataset: str,
     model: str,
     method: str,
     gamma: float,
@@ -95,7 +98,7 @@ def _config(
     if not any(registry.get("method", t.name).two_stage for t in terms):
         del protocol["first_stage"]  # changes nothing for a method without one
     config = {
-        "dataset": copy.deepcopy(dataset),
+        "dataset": json.loads(dataset),
         "model": model,
         "teacher": teacher,
         "method": {"name": method, "gamma": gamma, "terms": [t.model_dump() for t in terms]},

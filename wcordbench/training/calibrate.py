@@ -47,8 +47,40 @@ class Calibration:
     dataset_bytes: int
     seconds: float
 
+    @classmethod
+    def load(cls, path: Path) -> Calibration:
+        """Read what ``wcordbench plan --save`` wrote.
+
+        Raises:
+            UserError: the file cannot be read, or is not a calibration.
+        """
+        remedy = "write one with: wcordbench plan SUITE --save FILE"
+        try:
+            found = cls(**json.loads(path.read_bytes()))
+            parts = [*found.networks.values(), *found.pairs.values()]
+            if not all(isinstance(v, (int, float)) for part in parts for v in part.values()):
+                raise TypeError
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); {remedy}") from None
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise UserError(f"{path} is not a calibration; {remedy}") from None
+        return found
+
     def cost(self, run: Run) -> Cost:
-        """Seconds of one worker."""
+        """Seconds of one worker.
+
+        Raises:
+            UserError: a network, pair or method of the run was not measured.
+        """
+        try:
+            return self._cost(run)
+        except KeyError:
+            raise UserError(
+                f"the calibration does not know what {run.name} costs; measure the suite as it is"
+                " now with: wcordbench plan SUITE --save FILE"
+            ) from None
+
+    def _cost(self, run: Run) -> Cost:
         config, first = run.config, first_epochs(run)
         network = self.networks[_network(config)]
         steps, own = network["steps"], network["step"]
