@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from wcordbench.errors import UserError
 from wcordbench.registry import catalogue
 from wcordbench.suite import expand, load_suite
-from wcordbench.suite.schema import Suite, TrainOverride
+from wcordbench.suite.protocol import TrainOverride
+from wcordbench.suite.schema import Suite
 
 WORDS = [
     *Suite.model_fields, *TrainOverride.model_fields, *catalogue("method"), *catalogue("model"),

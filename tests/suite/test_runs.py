@@ -15,8 +15,8 @@ from wcordbench import registry
 from wcordbench.errors import UserError
 from wcordbench.results.store import Store
 from wcordbench.suite import Run, Suite, expand, load_suite
+from wcordbench.suite.protocol import OneCycleSchedule, StepSchedule, Train
 from wcordbench.suite.runs import Cell, digest
-from wcordbench.suite.schema import OneCycleSchedule, StepSchedule, Train
 
 Load = Callable[[dict[str, Any]], Suite]
 PLUGINS = Path(__file__).parents[1] / "plugins"

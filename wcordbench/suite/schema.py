@@ -1,7 +1,4 @@
-"""What a suite may say, as pydantic models.
-
-Every number of a protocol stands here once with its meaning; a suite file gives the values.
-"""
+"""What a suite may say, as pydantic models."""
 
 from __future__ import annotations
 
@@ -18,7 +15,6 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
-    create_model,
     field_validator,
     model_validator,
 )
@@ -27,9 +23,7 @@ from wcordbench import registry
 from wcordbench.errors import UserError
 from wcordbench.suite.base import (
     SCHEDULES,
-    Fraction,
     Mistake,
-    PositiveInt,
     Strict,
     located,
     one_line,
@@ -39,120 +33,8 @@ from wcordbench.suite.base import (
     show,
 )
 from wcordbench.suite.dataset import Dataset, Task, View, Views
+from wcordbench.suite.protocol import Train, TrainOverride, merge
 from wcordbench.suite.sweep import Swept, in_file
-
-
-class StepSchedule(Strict):
-    """The learning rate is multiplied by ``factor`` at the start of each milestone epoch."""
-
-    type: Literal["step"] = "step"
-    milestones: list[PositiveInt] = Field(description="epochs, ascending")
-    factor: float = Field(0.1, gt=0, le=1)
-
-    @field_validator("milestones")
-    @classmethod
-    def _ascending(cls, value: list[int]) -> list[int]:
-        if value != sorted(set(value)):
-            raise Mistake("must ascend, each milestone once")
-        return value
-
-
-class OneCycleSchedule(Strict):
-    """Linear rise from 0 to the learning rate over ``warmup``, then linear to 0, by step."""
-
-    type: Literal["one_cycle"] = "one_cycle"
-    warmup: float = Field(0.25, ge=0, lt=1, description="fraction of all steps")
-
-
-class Augment(Strict):
-    """Random crop and flip of the training images."""
-
-    crop_padding: int = Field(default=4, ge=0, description="pixels of black added on each side")
-    flip: bool = Field(default=True, description="mirror horizontally with probability one half")
-
-
-class FirstStageProtocol(Strict):
-    """The stage that AB, FSP and FT train before the ordinary protocol."""
-
-    epochs: PositiveInt = 30
-    learning_rate: float = Field(default=0.05, gt=0)
-
-
-class Train(Strict):
-    """The training protocol."""
-
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    learning_rate: float = Field(gt=0)
-    momentum: Fraction = 0.9
-    weight_decay: float = Field(5e-4, ge=0)
-    nesterov: bool = False
-    schedule: StepSchedule | OneCycleSchedule = Field(discriminator="type")
-    augment: Augment = Augment()
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "fp32", description="auto: bf16 where the device multiplies it, else fp32"
-    )
-    first_stage: FirstStageProtocol = FirstStageProtocol()
-
-    @model_validator(mode="after")
-    def _milestones_inside(self) -> Train:
-        if isinstance(self.schedule, StepSchedule):
-            for milestone in self.schedule.milestones:
-                if milestone >= self.epochs:
-                    raise Mistake(
-                        f"has {milestone}, but training ends after {self.epochs}"
-                        f" epoch{'s' * (self.epochs > 1)}; change it or train.epochs",
-                        "schedule",
-                        "milestones",
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _nesterov_has_momentum(self) -> Train:
-        if self.nesterov and not self.momentum:
-            raise Mistake("needs a momentum above 0", "nesterov")
-        return self
-
-
-def _partial(model: type[BaseModel]) -> type[BaseModel]:
-    """The same fields, all optional: what an override may say."""
-    fields: dict[str, Any] = {
-        name: (
-            Annotated[
-                (
-                    field.annotation,
-                    *field.metadata,
-                    Field(discriminator=field.discriminator, description=field.description),
-                )
-            ],
-            None,
-        )
-        for name, field in model.model_fields.items()
-    }
-    return create_model(f"{model.__name__}Override", __base__=Strict, **fields)
-
-
-TrainOverride: Any = _partial(Train)
-
-
-def merge(train: Train, *overrides: BaseModel | None) -> Train:
-    """A protocol with overrides applied in turn.
-
-    A schedule is replaced as a whole; of ``augment`` and ``first_stage`` only the keys that
-    an override names are.
-
-    Raises:
-        ValidationError: the outcome is no valid protocol.
-    """
-    if not any(overrides):
-        return train
-    values = train.model_dump()
-    for override in overrides:
-        if override is not None:
-            for key, value in override.model_dump(exclude_unset=True).items():
-                partial = isinstance(value, dict) and key != "schedule"
-                values[key] = {**values[key], **value} if partial else value
-    return Train.model_validate(values)
 
 
 def _named(key: str) -> BeforeValidator:
