@@ -144,7 +144,7 @@ class Kept:
         return self.found[key]
 
 
-def calibration(kept: Kept, cells: list[Cell], data_root: Path) -> Calibration:
+def calibration(kept: Kept, cells: list[Cell], data_root: Path = Path()) -> Calibration:
     """Of all cells, pair by pair."""
     known: set[Run] = set()
     parts = []

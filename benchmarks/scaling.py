@@ -1,74 +1,28 @@
 """The paper's whole suite on 1 to 512 GPUs, simulated: python benchmarks/scaling.py
 
 Both suites (13 pairs, 28 methods, 5 seeds) as the executors would run them: the cohorts and the
-order are those of `wcordbench run`, and workers take jobs by the same rule. What steps cost
-comes from results/pairs.csv, which benchmarks/pairs.py measures on a CPU.
+order are those of `wcordbench run --costs`, and workers take jobs by the same rule. What runs
+cost is a calibration, as `wcordbench plan` makes one: results/calibration.json, which
+benchmarks/plan_check.py measures on a CPU.
 """
 
 from __future__ import annotations
 
-import csv
 import random
 from typing import Any
 
-from common import RESULTS, defined, write
+from common import defined, write
+from plan_check import Kept, calibration
 
-from wcordbench import registry
 from wcordbench.cli.run import _cost as by_macs
 from wcordbench.suite import Run
-from wcordbench.suite.plan import Cost, Job, cohorts, epochs, first_epochs
+from wcordbench.suite.plan import Cost, Job, cohorts
 from wcordbench.suite.schedule import arrange, lower_bound, simulate
 
 GPUS = [1, 8, 64, 512]
 #: how many times faster than the measured core a GPU is taken to be: an assumption that makes
 #: hours readable; it scales all times alike and changes no ratio
 FACTOR = 40.0
-STEPS, TEST, BATCH = 782, 10_000, 64
-
-
-class Core:
-    """Milliseconds of results/pairs.csv: batches of 64 on one core.
-
-    That file times every pair apart, on a machine that others used: of a network's several
-    times the least counts. Not in it are a teacher's own training, taken as three passes, and
-    evaluation, taken as passes.
-    """
-
-    def __init__(self) -> None:
-        with (RESULTS / "pairs.csv").open(encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        self.seen: dict[str, float] = {}
-        self.plain: dict[str, float] = {}
-        #: what a method adds to the plain step, and a step of its first stage
-        self.extra: dict[tuple[str, str, str], tuple[float, float]] = {}
-        for row in rows:
-            _least(self.seen, row["teacher"], float(row["teacher pass"]))
-            if row["method"] == "Student":
-                _least(self.plain, row["student"], float(row["step"]))
-        for row in rows:
-            if row["step"] != "N/A":
-                beyond = max(0.0, float(row["step"]) - self.plain[row["student"]])
-                first = float(row["first stage"] or 0)
-                self.extra[row["teacher"], row["student"], row["method"]] = beyond, first
-
-    def cost(self, run: Run) -> Cost:
-        """Seconds of a run on a GPU that is :data:`FACTOR` times as fast."""
-        config, first = run.config, first_epochs(run)
-        model, teacher = config["model"], config["teacher"]
-        step = self.plain.get(model) or 3 * self.seen[model]
-        own = (epochs(run) - first) * (STEPS * step + TEST / BATCH * step / 3)
-        if teacher is None:
-            return Cost(own / 1000 / FACTOR, 0.0)
-        for term in config["method"]["terms"]:
-            title = registry.get("method", term["name"]).meta["title"]
-            beyond, before = self.extra[teacher["model"], model, title]
-            own += STEPS * ((epochs(run) - first) * beyond + first * before)
-        shared = epochs(run) * STEPS * self.seen[teacher["model"]]
-        return Cost(own / 1000 / FACTOR, shared / 1000 / FACTOR)
-
-
-def _least(times: dict[str, float], key: str, time: float) -> None:
-    times[key] = min(time, times.get(key, time))
 
 
 def sharper_bound(jobs: list[Job], workers: int) -> float:
@@ -143,7 +97,13 @@ def main() -> None:
     cells = [c for name in ("cifar100", "cifar100_cross") for c in defined(name)]
     runs = list(dict.fromkeys(c.run for c in cells))
     teachers = {r.teacher for r in runs if r.teacher}
-    jobs, usual = cohorts(runs, Core().cost), cohorts(runs, by_macs)
+    measured = calibration(Kept("calibration", 0), cells)
+
+    def cost(run: Run) -> Cost:
+        core = measured.cost(run)
+        return Cost(core.own / FACTOR, core.shared / FACTOR)
+
+    jobs, usual = cohorts(runs, cost), cohorts(runs, by_macs)
     rows = []
     for workers in GPUS:
         rows.append(row(jobs, usual, workers))
@@ -154,15 +114,15 @@ def main() -> None:
         rows,
         [
             f"suites/cifar100.yaml and cifar100_cross.yaml together: 13 pairs, 28 methods, 5 seeds;"
-            f" {len(runs)} runs, {len(teachers)} of them teachers. Step times are those of"
-            " pairs.csv, measured on one core of a shared machine (of a network's repeated times"
-            f" the least), all divided by {FACTOR:.0f}: that factor to a GPU is an assumption,"
+            f" {len(runs)} runs, {len(teachers)} of them teachers. What runs cost is"
+            " calibration.json (by `python benchmarks/plan_check.py`, on one core), all divided by"
+            f" {FACTOR:.0f}: that factor to a GPU is an assumption,"
             " which changes no ratio. *Lower bound*: all work shared evenly, or a teacher and its"
             " longest student. *Sharper bound*: with the teacher's passes of the parts that a"
             " cohort must have to be over in time, and the time in which no student's teacher is"
             " there. *Extra work*: of splitting. *±20%*: mean of 5 draws of every job's time."
-            " *run's order*: arranged by multiply-accumulates, as `wcordbench run` does before"
-            " anything is measured, with the same step times."
+            " *run's order*: arranged by multiply-accumulates, as `wcordbench run` does without"
+            " --costs, with the same costs."
             " By `python benchmarks/scaling.py`, simulated on:",
         ],
     )

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wcordbench.suite.plan import Job
 from wcordbench.suite.runs import Run
-
-
-def next_job(pending: Sequence[Job], awaited: Collection[Run]) -> int | None:
-    """The place of the job that a free worker takes: the first whose teacher is not awaited."""
-    return next((i for i, job in enumerate(pending) if job.after not in awaited), None)
 
 
 @dataclass(frozen=True)
@@ -33,7 +28,7 @@ class Timeline:
 def simulate(
     jobs: Sequence[Job], workers: int, durations: Sequence[float] | None = None
 ) -> Timeline:
-    """What executors do with an order of jobs: a free worker takes :func:`next_job`'s.
+    """What executors do with an order of jobs: a free worker takes the first that can start.
 
     Args:
         jobs: in their order; a teacher that is in none of them is taken to be there.
@@ -86,7 +81,7 @@ def arrange(jobs: Sequence[Job], workers: int) -> list[Job]:
     Teachers come first, those with the most to do after them before others. The rest is laid
     out forwards, see :func:`_layout`, towards an end that bisection makes as early as it can
     be. Since no worker idles there while a job can start, the order of the planned starts is
-    enough: while durations are as expected, :func:`next_job` makes the same schedule of it.
+    enough: while durations are as expected, :func:`simulate`'s rule makes the same schedule of it.
 
     Args:
         jobs: cohorts, see :func:`wcordbench.suite.plan.cohorts`.
