@@ -14,7 +14,12 @@ from wcordbench.training.cohort import Cohort
 SUITE = """
 name: timm
 dataset: {name: digits, mean: [0.3], std: [0.4]}
-train: {epochs: 4, batch_size: 64, learning_rate: 0.05, schedule: {type: one_cycle}, augment: {crop_padding: 1, flip: false}}
+train:
+  epochs: 4
+  batch_size: 64
+  learning_rate: 0.05
+  schedule: {type: one_cycle}
+  augment: {crop_padding: 1, flip: false}
 views: {teacher: {size: 16}, student: {size: 16}}
 seeds: [0]
 pairs: [{teacher: "timm:resnet10t", student: "timm:mobilenetv3_small_050"}]
