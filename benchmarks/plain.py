@@ -46,7 +46,7 @@ MEAN, STD = [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]
 TARGETS = {"kd": 2.0, "crd": 5.0}
 #: what trains in a cohort with it
 BESIDE = {"kd": ["at", "sp", "pkt"], "crd": ["crd+kd", "wcord", "wcord+kd"]}
-#: seconds in which the loader's workers fill their queues and go to sleep
+#: seconds of steps before any are timed
 SETTLE = 4.0
 TEACHER, STUDENT = "resnet56", "resnet20"
 
@@ -177,9 +177,8 @@ def measure(
 ) -> dict[str, Any]:
     """Plain and ours in turns, several steps each.
 
-    The loader's workers are ahead by some batches. So the plain loop takes as many steps before
-    it is timed, else its data would come for nothing; and ours waits until they have caught up,
-    else it would pay for them, and takes a step before it is timed, as it would not have waited.
+    The loader's workers are ahead by some batches: the plain loop would have its data for
+    nothing, and ours would pay for it. So each takes steps for a while before it is timed.
     """
     cases = {
         "plain": Plain(method, workers),
@@ -194,10 +193,10 @@ def measure(
 
     for round_ in range(rounds + 1):
         for name, one in cases.items():
-            if isinstance(one, Ours):
-                time.sleep(SETTLE)
-            for _ in range(1 if isinstance(one, Ours) else 2 * workers):  # a DataLoader's lead
+            end, lead = time.monotonic() + SETTLE, 2 * workers
+            while lead > 0 or time.monotonic() < end:
                 one.step()
+                lead -= 1
             seconds, _ = timed(lambda o=one: several(o), clock)
             runs = len(one.learners) if isinstance(one, Ours) else 1
             times[name] += [seconds / steps / runs] * bool(round_)  # the first one warms up
