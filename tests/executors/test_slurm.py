@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,10 @@ def test_a_real_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         small = Small(tmp_path, epochs=4)
         check_arrays_and_requeue(small, make(tmp_path, wanted, workers=2, device="cpu"))
         ctrl_c_saves_and_cancels(Small(tmp_path, 60), make(tmp_path, wanted, device="cpu"))
-        assert cluster.run("squeue", "--noheader") == ""
+        end = time.monotonic() + 30  # the last word is said before the process has ended
+        while queue := cluster.run("squeue", "--noheader"):
+            assert time.monotonic() < end, queue
+            time.sleep(0.5)
     finally:
         cluster.stop()
 
