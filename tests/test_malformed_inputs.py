@@ -264,8 +264,16 @@ CASES: dict[str, tuple[Callable[[Here], Any], list[str], list[str]]] = {
     ),
     "flag costs of text": (
         lambda h: (h.folder / "c.json").write_text(
-            json.dumps({**CALIBRATION, "networks": {"a": {"step": "1"}}})),
+            json.dumps({**CALIBRATION, "networks": {"a": {"step": "long"}}})),
         [*RUN, "--costs", "c.json"], ["c.json is not a calibration"],
+    ),
+    "flag costs negative": (
+        lambda h: (h.folder / "c.json").write_text(
+            json.dumps({**CALIBRATION, "pairs": {"a": {"seen": -1.0}}})),
+        [*RUN, "--costs", "c.json"], ["c.json is not a calibration"],
+    ),
+    "flag save nowhere": (
+        nothing, ["plan", "SUITE", "--save", "no/c.json"], ["--save no/c.json", "no such folder"],
     ),
     "flag save": (
         nothing, ["plan", "SUITE", "--save", "c.json", "--steps", "0"], ["--save", "--steps 0"],

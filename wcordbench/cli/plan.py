@@ -74,6 +74,8 @@ def command(
         raise UserError(f"--format {form!r} is unknown; valid: text, json")
     if save is not None and not steps:
         raise UserError("--save keeps times, and --steps 0 measures none; leave one of them out")
+    if save is not None and not save.absolute().parent.is_dir():  # not after minutes of measuring
+        raise UserError(f"--save {save}: there is no such folder; make it, or give another file")
     loaded = load_suite(suite, set_ or [])
     cells = select(loaded, expand(loaded), pair, method, seed)
     store = Store(results)
@@ -94,7 +96,7 @@ def command(
     devices, slots, each = place.layout(len(left))
     with Console(stderr=True).status("calibrating") as status:
         measured = calibrate(left, data, devices, slots, each, steps, status.update)
-    if save is not None:
+    if save is not None and left:  # else nothing was measured
         write_out(save, to_json(dataclasses.asdict(measured)), "--save")
     done = {run: _done(run, store) if states[run] == "begun" else 0.0 for run in left}
     jobs = cohorts(left, lambda run: remaining(measured.cost(run), done[run]), cohort_size)

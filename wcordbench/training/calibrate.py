@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import statistics
 import time
@@ -58,8 +59,9 @@ class Calibration:
         try:
             found = cls(**json.loads(path.read_bytes()))
             parts = [*found.networks.values(), *found.pairs.values()]
-            if not all(isinstance(v, (int, float)) for part in parts for v in part.values()):
-                raise TypeError
+            numbers = [float(v) for part in parts for v in part.values()]
+            if not all(0 <= number < math.inf for number in numbers):
+                raise ValueError
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); {remedy}") from None
         except (ValueError, TypeError, AttributeError, RecursionError):
