@@ -45,6 +45,7 @@ def execute(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Execute]:
     monkeypatch.setattr(local.multiprocessing, "get_context", lambda _: forking)
     monkeypatch.setattr(local, "_work", fake_worker.work)
     monkeypatch.setattr(session, "LOOK_ELSEWHERE", 0.1)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may be under nohup
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     events: Events = []
 
@@ -65,6 +66,7 @@ def execute(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Execute]:
     for worker in (e["pid"] for e in events if e["kind"] == "job"):
         assert not alive(worker)
     assert handlers == [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    signal.signal(signal.SIGHUP, hangup)
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
