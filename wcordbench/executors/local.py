@@ -38,7 +38,7 @@ def create(options: Options) -> LocalExecutor:
         options.compile,
     )
     if options.device is not None:
-        executor.layout(1)  # a device that is not there is refused before anything is written
+        executor._devices()  # one that is not there is refused before anything is written
     return executor
 
 

@@ -78,7 +78,7 @@ def status(runs: Iterable[Run], store: Store) -> Status:
         elif state == "done":
             record = folder.result()
             if "seconds" in record:  # of the cohort, which its runs share
-                costs.append((run, record["seconds"] / record.get("cohort", 1)))
+                costs.append((run, record["seconds"] / record.get("cohort", 1) / epochs(run)))
         states.setdefault(state, []).append(run)
     waiting = [*states.get("begun", []), *states.get("missing", [])]
     return Status(
@@ -105,7 +105,7 @@ def _progress(run: Run, folder: RunFolder, holder: dict[str, Any]) -> Progress:
 def _left(
     running: list[Progress], waiting: list[Run], costs: list[tuple[Run, float]]
 ) -> float | None:
-    """See :class:`Status`; ``costs``: finished runs and what each took, in seconds."""
+    """See :class:`Status`; ``costs``: finished runs and the seconds of an epoch of each."""
     if not running and not waiting:
         return 0.0
     paces = [p.seconds_left for p in running]
@@ -115,8 +115,8 @@ def _left(
     now = max((p for p in paces if p is not None), default=0.0)
     seen: dict[str, list[float]] = {}
     for run, seconds in costs:
-        seen.setdefault(_kind(run), []).append(seconds / epochs(run))
-    usual = statistics.fmean(seconds / epochs(run) for run, seconds in costs) if costs else 0.0
+        seen.setdefault(_kind(run), []).append(seconds)
+    usual = statistics.fmean(seconds for _, seconds in costs) if costs else 0.0
     means = {kind: statistics.fmean(times) for kind, times in seen.items()}
     rest = sum(epochs(run) * means.get(_kind(run), usual) for run in waiting)
     return now + rest / workers
