@@ -39,10 +39,14 @@ class Batch(NamedTuple):
     Attributes:
         labels: ``(B,)`` int64.
         indices: each image's number in the training set, ``(B,)`` int64.
+        epoch: of the ordinary protocol, from 1.
+        epochs: how many there are.
     """
 
     labels: Tensor
     indices: Tensor
+    epoch: int = 1
+    epochs: int = 1
 
 
 @dataclass(frozen=True)
