@@ -22,7 +22,7 @@ SUITES := suites/cifar100.yaml suites/cifar100_cross.yaml
 SCALE := $(CUDA) CUDA device(s) here, so the paper's suites at full scale: this takes days
 endif
 
-.PHONY: reproduce test test-slow check bench bench-full format clean
+.PHONY: reproduce test test-slow check reference bench bench-full format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -52,6 +52,10 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+reference: $(READY)
+	$(BIN)/wcordbench schema --out suites/suite.schema.json
+	$(BIN)/wcordbench schema --format markdown --out docs/suites.md
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -62,4 +62,4 @@ def test_anything_else(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert run(monkeypatch, "list", "model") == 2
     assert capsys.readouterr().err == "wcordbench: cannot list 'model'; did you mean 'models'?\n"
     assert run(monkeypatch, "list", "zebras") == 2
-    assert capsys.readouterr().err.endswith("; valid: methods, models, datasets\n")
+    assert capsys.readouterr().err.endswith("; valid: methods, models, datasets, suites\n")

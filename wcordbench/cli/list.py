@@ -1,4 +1,4 @@
-"""``wcordbench list``: the methods, models and datasets that a suite can name."""
+"""``wcordbench list``: what a suite can name, and the shipped suites."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ TEACHER, STUDENT = "resnet56", "resnet20"
 
 
 def command(
-    what: Annotated[str, typer.Argument(help="methods, models or datasets.", show_default=False)],
+    what: Annotated[
+        str, typer.Argument(help="methods, models, datasets or suites.", show_default=False)
+    ],
 ) -> None:
-    """List the methods, models or datasets that a suite can name."""
+    """List the methods, models or datasets that a suite can name, or the shipped suites."""
     tables: dict[str, Callable[[], str]] = {
         "methods": methods,
         "models": models,
         "datasets": datasets,
+        "suites": suites,
     }
     if what not in tables:
         raise UserError(f"cannot list {what!r}{registry.nearest(what, tables)}")
@@ -102,6 +105,26 @@ def datasets() -> str:
         for e in registry.catalogue("dataset").values()
     ]
     return _table(rows, ("name", "title", "classes", "pixels a side", "options"))
+
+
+def suites() -> str:
+    """The table of shipped suites."""
+    from wcordbench.suite import expand, load_suite
+    from wcordbench.suite.shipped import shipped
+
+    rows = []
+    for name, path in shipped().items():
+        suite = load_suite(path)
+        runs = len({cell.run.id for cell in expand(suite)})
+        rows.append((name, suite.title, len(suite.pairs), len(suite.methods), runs))
+    return (
+        _table(
+            rows,
+            ("name", "title", "pairs", "methods", "runs"),
+            ("left", "left", "right", "right", "right"),
+        )
+        + "\n\nwcordbench run NAME trains one; wcordbench init DIR --suite NAME copies it."
+    )
 
 
 def _options(entry: registry.Entry) -> str:

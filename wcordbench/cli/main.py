@@ -10,11 +10,13 @@ import typer
 from wcordbench.cli import (
     compare,
     export,
+    init,
     plan,
     plot,
     report,
     rerun,
     run,
+    schema,
     status,
     table,
     validate,
@@ -32,6 +34,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 110},
     rich_markup_mode=None,  # plain help: rich's would be half of the time that --help takes
 )
+app.command("init")(init.command)
 app.command("run")(run.command)
 app.command("plan")(plan.command)
 app.command("status")(status.command)
@@ -43,6 +46,7 @@ app.command("export")(export.command)
 app.command("verify")(verify.command)
 app.command("rerun")(rerun.command)
 app.command("validate")(validate.command)
+app.command("schema")(schema.command)
 app.command("list")(list_.command)
 
 #: The error for wrong flags: click's, or in later versions typer's own copy of it.

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from wcordbench.suite import Suite
     from wcordbench.suite.runs import Cell
 
-SuitePath = Annotated[Path, typer.Argument(help="The suite's YAML file.", show_default=False)]
+SuitePath = Annotated[
+    Path,
+    typer.Argument(
+        help="The suite's YAML file, or the name of a shipped suite.", show_default=False
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a key: train.epochs=2. May be given again."),

@@ -31,7 +31,8 @@ def command(
     suite: Annotated[
         Path | None,
         typer.Argument(
-            help="The suite's YAML file; without it, every suite in suites/ with a finished run.",
+            help="The suite's YAML file; without it, every suite in suites/, or every"
+            " shipped one, with a finished run.",
             show_default=False,
         ),
     ] = None,
@@ -76,6 +77,7 @@ def command(
     from wcordbench.reporting.table import build
     from wcordbench.results.store import Store
     from wcordbench.suite import expand, load_suite
+    from wcordbench.suite.shipped import nearby
 
     if form not in FORMATS:
         raise UserError(f"--format {form!r} is unknown{nearest(form, FORMATS)}")
@@ -99,7 +101,7 @@ def command(
         typer.echo(text(loaded, cells, base))
         return
     shown = 0
-    for path in sorted(Path("suites").glob("*.yaml")):
+    for path in sorted(nearby().glob("*.yaml")):
         loaded = load_suite(path)
         if best_epoch and loaded.metric != "top1":
             continue
@@ -109,7 +111,7 @@ def command(
             typer.echo("\n" * bool(shown) + text(loaded, cells, base))
             shown += 1
     if not shown:
-        raise UserError(f"no suite in suites/ has a finished run in {results}; run one first")
+        raise UserError(f"no suite in {nearby()} has a finished run in {results}; run one first")
 
 
 def _laid_out(suite: Suite, table: Table, form: str, layout: str | None) -> str:

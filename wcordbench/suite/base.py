@@ -11,6 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from wcordbench import registry
 from wcordbench.errors import UserError
 
+
+def in_unit(unit: str, *examples: Any) -> Any:
+    """What the reference of the suite file says of a key: its unit, and an example of it."""
+    extra: dict[str, Any] = {"unit": unit} if unit else {}
+    return Field(json_schema_extra=extra, examples=list(examples) or None)
+
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 

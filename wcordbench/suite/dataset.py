@@ -11,6 +11,7 @@ from wcordbench.suite.base import (
     Mistake,
     PositiveInt,
     Strict,
+    in_unit,
     registered,
     resolve_options,
 )
@@ -19,13 +20,24 @@ from wcordbench.suite.base import (
 class Dataset(Strict):
     """Images, the size they are used at, and how they are normalised."""
 
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    size: PositiveInt | None = Field(
-        None, description="pixels; images are averaged down to it once, when loaded"
+    name: str = Field(
+        description="a dataset of wcordbench list datasets, or a plugin's", examples=["cifar100"]
     )
-    mean: list[Fraction] = Field(min_length=1, description="per channel, of values in [0, 1]")
-    std: list[Annotated[float, Field(gt=0, le=1)]] = Field(description="per channel")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="the dataset's own options, see below",
+        examples=[{"folder": "xrays"}],
+    )
+    size: Annotated[PositiveInt | None, in_unit("pixels a side", 16)] = Field(
+        None, description="images are averaged down to it once, when loaded; null keeps theirs"
+    )
+    mean: Annotated[list[Fraction], in_unit("of values in [0, 1]", [0.5071, 0.4867, 0.4408])] = (
+        Field(min_length=1, description="subtracted from the images, one value a channel")
+    )
+    std: Annotated[
+        list[Annotated[float, Field(gt=0, le=1)]],
+        in_unit("of values in [0, 1]", [0.2675, 0.2565, 0.2761]),
+    ] = Field(description="what the images are divided by, one value a channel")
 
     @model_validator(mode="after")
     def _known(self) -> Dataset:
@@ -74,10 +86,14 @@ class Task(Strict):
     """Classes made of the dataset's: some against all others, or named groups."""
 
     positive: list[str | int] | None = Field(
-        None, description="classes, by name or number, to tell from all others"
+        None,
+        description="classes, by name or number, to tell from all others",
+        examples=[["melanoma"]],
     )
     groups: dict[str, list[str | int]] | None = Field(
-        None, description="one class a group; images of classes in no group are left out"
+        None,
+        description="one class a group; images of classes in no group are left out",
+        examples=[{"animals": ["cat", "dog"], "things": ["car", "ship"]}],
     )
 
     @model_validator(mode="after")
@@ -107,22 +123,22 @@ class View(Strict):
     In this order: blur, size, grey, noise, normalisation.
     """
 
-    size: PositiveInt | None = Field(
-        default=None, description="pixels; averaged down or interpolated up on the device"
+    size: Annotated[PositiveInt | None, in_unit("pixels a side", 8)] = Field(
+        default=None, description="averaged down or interpolated up on the device; null keeps it"
     )
     grayscale: bool = Field(default=False, description="every channel holds the luma")
-    noise: float = Field(
-        default=0.0, ge=0, description="standard deviation of Gaussian noise, of values in [0, 1]"
+    noise: Annotated[float, in_unit("of values in [0, 1]")] = Field(
+        default=0.0, ge=0, description="standard deviation of Gaussian noise"
     )
-    blur: float = Field(
-        default=0.0,
-        ge=0,
-        description="standard deviation of a Gaussian blur, in pixels",
+    blur: Annotated[float, in_unit("pixels")] = Field(
+        default=0.0, ge=0, description="standard deviation of a Gaussian blur"
     )
-    mean: list[Fraction] | None = Field(default=None, description="in place of the dataset's")
-    std: list[Annotated[float, Field(gt=0, le=1)]] | None = Field(
+    mean: Annotated[list[Fraction] | None, in_unit("of values in [0, 1]", [0.5])] = Field(
         default=None, description="in place of the dataset's"
     )
+    std: Annotated[
+        list[Annotated[float, Field(gt=0, le=1)]] | None, in_unit("of values in [0, 1]", [0.5])
+    ] = Field(default=None, description="in place of the dataset's")
 
     def config(self, dataset: Dataset) -> dict[str, Any] | None:
         """The part of a run's configuration; None where the image is seen as it is."""
@@ -138,8 +154,12 @@ class View(Strict):
 class Views(Strict):
     """What the teacher and the student each see of the same image."""
 
-    teacher: View = View()
-    student: View = View()
+    teacher: View = Field(
+        default=View(), description="what the teacher sees", examples=[{"size": 32}]
+    )
+    student: View = Field(
+        default=View(), description="what the student sees", examples=[{"size": 8}]
+    )
 
     def fit(self, channels: int) -> None:
         """Check the normalisations against the images.

@@ -26,6 +26,7 @@ from wcordbench.suite.schema import (
     phrase,
     show,
 )
+from wcordbench.suite.shipped import resolve, unknown
 from wcordbench.suite.sweep import Swept, expand_sweeps, in_file
 
 #: more than any suite needs, less than aliases of aliases can make of a few lines
@@ -150,13 +151,13 @@ def load_suite(path: str | Path, overrides: Iterable[str] = ()) -> Suite:
     """Read and validate a suite.
 
     Args:
-        path: the YAML file.
+        path: the YAML file, or the name of a shipped suite.
         overrides: ``key.path=value`` strings (``--set``); values are YAML.
 
     Raises:
         UserError: one sentence that names the file, the key's path and the remedy.
     """
-    path = Path(path)
+    path = resolve(Path(path))
     data = _read(path)
     if not isinstance(data, dict):
         what = "is empty" if data is None else f"holds {_kind(data)}, not a mapping"
@@ -214,11 +215,7 @@ def _read(path: Path) -> Any:
             raise UserError(f"suite {path} is larger than {LARGEST_FILE:,} bytes; give a suite")
         text = content.decode("utf-8")
     except FileNotFoundError:
-        folders = dict.fromkeys((path.parent, Path("suites")))
-        known = [str(p) for folder in folders for p in sorted(folder.glob("*.y*ml"))]
-        raise UserError(
-            f"suite {path} does not exist{registry.nearest(str(path), known)}"
-        ) from None
+        raise UserError(unknown(path)) from None
     except IsADirectoryError:
         raise UserError(f"suite {path} is a folder; give a YAML file") from None
     except UnicodeDecodeError:

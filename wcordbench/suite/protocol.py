@@ -6,15 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, create_model, field_validator, model_validator
 
-from wcordbench.suite.base import Fraction, Mistake, PositiveInt, Strict
+from wcordbench.suite.base import Fraction, Mistake, PositiveInt, Strict, in_unit
 
 
 class StepSchedule(Strict):
     """The learning rate is multiplied by ``factor`` at the start of each milestone epoch."""
 
-    type: Literal["step"] = "step"
-    milestones: list[PositiveInt] = Field(description="epochs, ascending")
-    factor: float = Field(0.1, gt=0, le=1)
+    type: Literal["step"] = Field("step", description="which schedule")
+    milestones: Annotated[list[PositiveInt], in_unit("epochs", [150, 180, 210])] = Field(
+        description="the epochs at whose start the rate falls, ascending"
+    )
+    factor: float = Field(0.1, gt=0, le=1, description="what the rate is multiplied by")
 
     @field_validator("milestones")
     @classmethod
@@ -27,39 +29,53 @@ class StepSchedule(Strict):
 class OneCycleSchedule(Strict):
     """Linear rise from 0 to the learning rate over ``warmup``, then linear to 0, by step."""
 
-    type: Literal["one_cycle"] = "one_cycle"
-    warmup: float = Field(0.25, ge=0, lt=1, description="fraction of all steps")
+    type: Literal["one_cycle"] = Field("one_cycle", description="which schedule")
+    warmup: Annotated[float, in_unit("fraction of all steps")] = Field(
+        0.25, ge=0, lt=1, description="how long the rate rises"
+    )
 
 
 class Augment(Strict):
     """Random crop and flip of the training images."""
 
-    crop_padding: int = Field(default=4, ge=0, description="pixels of black added on each side")
+    crop_padding: Annotated[int, in_unit("pixels")] = Field(
+        default=4, ge=0, description="black added on each side before a random crop"
+    )
     flip: bool = Field(default=True, description="mirror horizontally with probability one half")
 
 
 class FirstStageProtocol(Strict):
     """The stage that AB, FSP and FT train before the ordinary protocol."""
 
-    epochs: PositiveInt = 30
-    learning_rate: float = Field(default=0.05, gt=0)
+    epochs: Annotated[PositiveInt, in_unit("epochs")] = Field(default=30, description="its length")
+    learning_rate: float = Field(default=0.05, gt=0, description="constant")
 
 
 class Train(Strict):
     """The training protocol."""
 
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    learning_rate: float = Field(gt=0)
-    momentum: Fraction = 0.9
-    weight_decay: float = Field(5e-4, ge=0)
-    nesterov: bool = False
-    schedule: StepSchedule | OneCycleSchedule = Field(discriminator="type")
-    augment: Augment = Augment()
+    epochs: Annotated[PositiveInt, in_unit("epochs", 240)] = Field(
+        description="passes over the training images"
+    )
+    batch_size: Annotated[PositiveInt, in_unit("images", 64)] = Field(
+        description="images a step; an incomplete last batch is trained on as well"
+    )
+    learning_rate: float = Field(gt=0, description="the highest of the schedule", examples=[0.05])
+    momentum: Fraction = Field(0.9, description="of stochastic gradient descent")
+    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty of every parameter")
+    nesterov: bool = Field(False, description="Nesterov's momentum")
+    schedule: StepSchedule | OneCycleSchedule = Field(
+        discriminator="type",
+        description="the learning rate over time",
+        examples=[{"type": "step", "milestones": [150, 180, 210]}],
+    )
+    augment: Augment = Field(Augment(), description="random changes of the training images")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "fp32", description="auto: bf16 where the device multiplies it, else fp32"
     )
-    first_stage: FirstStageProtocol = FirstStageProtocol()
+    first_stage: FirstStageProtocol = Field(
+        FirstStageProtocol(), description="of the methods that have one"
+    )
 
     @model_validator(mode="after")
     def _milestones_inside(self) -> Train:

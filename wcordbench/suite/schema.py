@@ -60,14 +60,24 @@ def _true_or_path(value: Any) -> Any:
 class Teacher(Strict):
     """A teacher: trained as a run of its own, or read from a checkpoint."""
 
-    model: ModelName
-    checkpoint: str | None = Field(None, description="path of {'model': state_dict}")
+    model: ModelName = Field(
+        description="a network of wcordbench list models, timm: and a name of timm's, or a"
+        " plugin's",
+        examples=["resnet56"],
+    )
+    checkpoint: str | None = Field(
+        None,
+        description="a finished teacher: path of {'model': state_dict}",
+        examples=["wrn_40_2.pth"],
+    )
     pretrained: Annotated[bool | str, BeforeValidator(_true_or_path)] = Field(
         False,
         description="the weights its training begins with: true for timm's own, or a file's path",
     )
-    seed: int = Field(0, ge=0)
-    train: TrainOverride = None
+    seed: int = Field(0, ge=0, description="of its training")
+    train: TrainOverride = Field(
+        None, description="what its training changes of the protocol", examples=[{"epochs": 60}]
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Teacher:
@@ -89,11 +99,19 @@ class Teacher(Strict):
 class Pair(Strict):
     """One teacher and one student: a column of the table."""
 
-    teacher: Annotated[Teacher, _named("model")]
-    student: ModelName
-    train: TrainOverride = None
+    teacher: Annotated[Teacher, _named("model")] = Field(
+        description="a network's name, or a mapping", examples=["resnet56"]
+    )
+    student: ModelName = Field(description="a network's name", examples=["resnet20"])
+    train: TrainOverride = Field(
+        None,
+        description="what its students' training changes of the protocol",
+        examples=[{"epochs": 120}],
+    )
     methods: dict[str, TrainOverride] = Field(
-        {}, description="the pair's protocol for one method; also where it is part of a+b"
+        {},
+        description="the pair's protocol for one method; also where it is part of a+b",
+        examples=[{"ft": {"first_stage": {"learning_rate": 0.01}}}],
     )
 
     @field_validator("methods")
@@ -137,12 +155,30 @@ class MethodSpec(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
 
-    name: str
-    label: str | None = Field(None, description="the row's name in tables")
-    gamma: float | None = Field(None, ge=0, description="weight of cross entropy")
-    alpha: float | None = Field(None, ge=0, description="weight of a term added by +")
-    beta: float | None = Field(None, ge=0, description="weight of the method's own loss")
-    train: TrainOverride = None
+    name: str = Field(description="a method, or several added by +", examples=["crd+kd"])
+    label: str | None = Field(
+        None,
+        description="the row's name in tables; null: the methods' titles",
+        examples=["CRD (weak)"],
+    )
+    gamma: float | None = Field(
+        None,
+        ge=0,
+        description="weight of cross entropy; null: the method's own, and 1 for a sum",
+        examples=[0.1],
+    )
+    alpha: float | None = Field(
+        None, ge=0, description="weight of a term added by +; null: 1", examples=[0.9]
+    )
+    beta: float | None = Field(
+        None,
+        ge=0,
+        description="weight of the first method's own loss; null: the method's own",
+        examples=[0.8],
+    )
+    train: TrainOverride = Field(
+        None, description="what its training changes of the protocol", examples=[{"epochs": 120}]
+    )
 
     @model_validator(mode="after")
     def _known(self) -> MethodSpec:
@@ -243,19 +279,58 @@ class Source:
 class Suite(Strict):
     """One table: pairs by methods by seeds, under one protocol."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)
-    title: str = ""
-    plugins: list[str] = Field([], description="Python files that register more, by path")
-    dataset: Annotated[Dataset, _named("name")]
-    task: Task | None = Field(None, description="classes made of the dataset's; None: its own")
-    views: Views = Views()
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
+        max_length=100,
+        description="of letters, digits, '_' and '-'",
+        examples=["cifar100"],
+    )
+    title: str = Field("", description="what tables are headed by", examples=["CIFAR-100, 2 pairs"])
+    plugins: list[str] = Field(
+        [],
+        description="Python files that register more methods, models or datasets, by path",
+        examples=[["l2.py"]],
+    )
+    dataset: Annotated[Dataset, _named("name")] = Field(
+        description="the images", examples=[{"name": "digits", "mean": [0.3058], "std": [0.3764]}]
+    )
+    task: Task | None = Field(
+        None,
+        description="classes made of the dataset's; null: its own",
+        examples=[{"positive": ["cat"]}],
+    )
+    views: Views = Field(
+        Views(),
+        description="what each network sees of an image",
+        examples=[{"teacher": {"size": 32}, "student": {"size": 8}}],
+    )
     metric: Literal["top1", "top5", "auc"] = Field(
         "top1", description="what the table shows, in percent"
     )
-    train: Train
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
-    pairs: list[Pair] = Field(min_length=1)
-    methods: list[Annotated[MethodSpec, _named("name")]] = Field(min_length=1)
+    train: Train = Field(
+        description="the training protocol",
+        examples=[
+            {
+                "epochs": 10,
+                "batch_size": 64,
+                "learning_rate": 0.05,
+                "schedule": {"type": "one_cycle"},
+            }
+        ],
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        min_length=1, description="every student is trained once with each", examples=[[0, 1, 2]]
+    )
+    pairs: list[Pair] = Field(
+        min_length=1,
+        description="the table's columns",
+        examples=[[{"teacher": "resnet56", "student": "resnet20"}]],
+    )
+    methods: list[Annotated[MethodSpec, _named("name")]] = Field(
+        min_length=1,
+        description="the table's rows, each a name or a mapping",
+        examples=[["student", "kd", "crd+kd"]],
+    )
 
     _source: Source | None = PrivateAttr(None)
     #: where each method stands in the file, and what of it is swept
