@@ -200,8 +200,60 @@ def test_degenerate_features_stay_finite(size: int, kind: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
 
 
-def test_autocast_does_not_change_the_loss() -> None:
-    student, teacher, batch = torch.randn(4, 64), torch.randn(4, 96), batch_of(4)
-    plain = build()(features(student), features(teacher), batch)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert build()(features(student), features(teacher), batch) == plain
+def stepped(method: CRD, low: bool) -> tuple[Tensor, Tensor]:
+    """A step's loss and the gradient at the student's features."""
+    generator = torch.Generator().manual_seed(1)
+    student = torch.randn(32, 64, generator=generator).requires_grad_()
+    teacher = torch.randn(32, 96, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16, enabled=low):
+        loss = method(features(student), features(teacher), batch_of(32))
+    loss.backward()
+    assert loss.dtype == torch.float32 and student.grad is not None
+    return loss.detach(), student.grad
+
+
+def test_autocast_rounds_the_products_with_negatives_only() -> None:
+    plain, low = (stepped(build(2000, negatives=1500), on) for on in (False, True))
+    torch.testing.assert_close(low[0], plain[0], rtol=3e-3, atol=0)
+    assert 1e-5 < (low[1] - plain[1]).norm() / plain[1].norm() < 1e-2
+
+
+@pytest.mark.parametrize("change", ["step", "write", "load"])
+def test_the_banks_rounded_copy_follows_the_bank(change: str) -> None:
+    method = build()
+    method.bank_in("bank_teacher", torch.bfloat16)
+    if change == "step":
+        stepped(method, low=True)
+        before = method.bank_in("bank_teacher", torch.bfloat16)
+        stepped(method, low=True)
+        assert method.bank_in("bank_teacher", torch.bfloat16) is before  # not made anew
+    elif change == "write":
+        with torch.no_grad():
+            method.bank_teacher[7] = 0.5
+    else:
+        other = build()
+        stepped(other, low=False)
+        method.load_state_dict(other.state_dict())
+    rounded = method.bank_in("bank_teacher", torch.bfloat16)
+    assert torch.equal(rounded, method.bank_teacher.bfloat16())
+    assert method.bank_in("bank_teacher", torch.float32) is method.bank_teacher
+
+
+def test_constants_are_known_without_asking_a_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = build(), build()
+    student, teacher = torch.randn(2, 4, 32), torch.randn(2, 4, 32)
+    indices = batch_of(4).indices
+    drawn = first.draw(indices)
+    known = first._constants(student[0], teacher[0], indices, drawn).clone()
+    second.load_state_dict(first.state_dict())
+
+    def refuse(*args: Any) -> None:
+        raise AssertionError("a tensor was asked for its value")
+
+    for name in ("__bool__", "item", "cpu", "tolist", "__float__"):
+        monkeypatch.setattr(Tensor, name, refuse)
+    found = [m._constants(student[1], teacher[1], indices, drawn) for m in (first, second)]
+    fresh = build()._constants(student[1], teacher[1], indices, drawn)
+    monkeypatch.undo()
+    assert all(torch.equal(z, known) for z in found)
+    assert not torch.equal(fresh, known)

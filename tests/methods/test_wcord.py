@@ -65,6 +65,27 @@ def test_plan_agrees_with_pot(shape: tuple[int, int], epsilon: float, iterations
     torch.testing.assert_close(single.double(), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("epsilon", [0.034, 0.05, 0.5])
+@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (5, 9), (64, 64)])
+def test_plain_scalings_give_the_plan_of_their_logarithms(
+    shape: tuple[int, int], epsilon: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = F.normalize(torch.randn(shape[0], 3, generator=generator))
+    y = F.normalize(torch.randn(shape[1], 3, generator=generator))
+    for cost in (1 - x @ y.T, 1 - x @ x[:1].T, torch.full(shape, 2.0), 2 - 2 * torch.eye(*shape)):
+        for iterations in (1, 10, 50):
+            plain = sinkhorn_plan(cost, epsilon, iterations, largest=2.0)
+            exact = sinkhorn_plan(cost.double(), epsilon, iterations)
+            torch.testing.assert_close(plain.double(), exact, rtol=1e-4, atol=1e-7)
+
+
+def test_scalings_are_not_used_where_they_would_overflow() -> None:
+    cost = 2 - 2 * torch.eye(8)
+    plan = sinkhorn_plan(cost, 0.01, 50, largest=2.0)
+    assert torch.equal(plan, sinkhorn_plan(cost, 0.01, 50))
+
+
 def test_plan_converges_to_both_marginals() -> None:
     cost = torch.rand(20, 20, generator=torch.Generator().manual_seed(0))
     plan = sinkhorn_plan(cost, 0.05, 500)

@@ -1,8 +1,8 @@
-"""What contrastive methods share: embeddings, memory banks, negatives, the NCE bound.
+"""What contrastive methods share: embeddings, memory banks, the NCE bound.
 
-Everything is a matrix product between the batch's embeddings ``(B, D)`` and one block of
-bank rows ``(W, D)`` that all rows of the batch look at: no ``(B, negatives, D)`` tensor of
-gathered bank rows exists, forward or backward.
+Everything is a matrix product between the batch's embeddings ``(B, D)`` and blocks of bank
+rows ``(W, D)`` that all rows of the batch look at (:mod:`wcordbench.methods.scores`): no
+``(B, negatives, D)`` tensor of gathered bank rows exists, forward or backward.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from torch.nn.utils import parametrizations
 
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Method, Setup
+from wcordbench.methods.negatives import Negatives, NegativeSampler
+from wcordbench.methods.scores import NoiseTerm, product_dtype
+
+__all__ = ["Embed", "MemoryContrast", "NegativeSampler", "Negatives", "leading_singular_vectors"]
 
 
 @torch.no_grad()
@@ -97,148 +101,12 @@ class Embed(nn.Module):
             return F.normalize(F.linear(features.to(weight.dtype), weight, bias), eps=1e-6)
 
 
-class Negatives(NamedTuple):
-    """Negatives of a whole batch.
+class _Rounded(NamedTuple):
+    """A bank in another dtype, and what it is a copy of."""
 
-    Attributes:
-        columns: images that at least one row may use, ``(W,)`` int64.
-        counts: how often row b uses image ``columns[w]``, ``(B, W)`` float32; every row
-            sums to the number of negatives.
-    """
-
-    columns: Tensor
-    counts: Tensor
-
-
-class NegativeSampler(nn.Module):
-    """Draws images of other classes for every image of a batch.
-
-    CRD's protocol: k images of the other classes, uniformly without replacement, or with
-    replacement for an image whose other classes hold fewer than k images.
-
-    Each row's draw has exactly that distribution. Rows of one batch are dependent, however:
-    they share one fresh random permutation of the data set, of which every row takes the
-    first k images that are not of its own class. Those are a uniform k-subset of the row's
-    other classes, because a uniform permutation restricted to a subset is uniform. The
-    expected loss and gradient are those of independent rows, while the batch needs only
-    about k bank rows in all, so that scores are one plain matrix product. Draws with
-    replacement are shared likewise, between rows with equally many candidates. Draws of
-    different batches are independent.
-
-    Args:
-        labels: class of every image of the data set, ``(N,)`` integers.
-        negatives: k.
-
-    Raises:
-        UserError: the data has a single class, or k is not positive.
-    """
-
-    labels: Tensor
-    rank: Tensor
-    end: Tensor
-    size: Tensor
-
-    def __init__(self, labels: Tensor, negatives: int) -> None:
-        super().__init__()
-        if negatives < 1:
-            raise UserError(f"negatives is {negatives}; it must be at least 1")
-        labels = labels.detach().reshape(-1).long()
-        size = torch.bincount(labels)
-        if int((size > 0).sum()) < 2:
-            raise UserError(
-                "the training images are all of one class, so there are no negatives to"
-                " contrast with; use data with at least two classes, or another method"
-            )
-        self.negatives = negatives
-        self.count = labels.numel()
-        self.largest = int(size.max())
-        #: no class, some class, every class has fewer than k images outside it
-        self._some_short = negatives > self.count - self.largest
-        self._all_short = negatives > self.count - int(size[size > 0].min())
-        order = torch.argsort(labels, stable=True)
-        # The data set is known to whoever builds the method: not part of the state.
-        self.register_buffer("labels", labels.int(), persistent=False)
-        self.register_buffer("rank", torch.argsort(order), persistent=False)
-        self.register_buffer("end", size.cumsum(0), persistent=False)
-        self.register_buffer("size", size, persistent=False)
-
-    def draw(self, indices: Tensor, generator: torch.Generator) -> Negatives:
-        """Draw for the images ``indices``, ``(B,)`` int64, on the generator's device."""
-        own = self.labels[indices]
-        if self._all_short:
-            columns = torch.arange(self.count, device=indices.device)
-            return Negatives(columns, self._with_replacement(own, columns, generator))
-        columns = torch.randperm(self.count, generator=generator, device=indices.device)
-        # Among k + (size of a class) images at least k are not of that class.
-        columns = columns[: self.negatives + self.largest]
-        counts = self._first_others(own, columns)
-        if self._some_short:
-            short = self.count - self.size[own] < self.negatives
-            repeated = self._with_replacement(own, columns, generator)
-            counts = torch.where(short[:, None], repeated, counts)
-        return Negatives(columns, counts)
-
-    def _first_others(self, own: Tensor, columns: Tensor) -> Tensor:
-        """Mark each row's first k columns of another class, ``(B, W)``."""
-        head, tail = columns[: self.negatives], columns[self.negatives :]
-        counts = torch.empty(len(own), len(columns), device=own.device)
-        # Compared as floats because that writes floats without a boolean in between.
-        torch.ne(self.labels[columns].float(), own[:, None].float(), out=counts)
-        # Counting along the short tail only: a cumulative sum over all columns is slow.
-        missing = self.negatives - counts[:, : len(head)].sum(1, keepdim=True)
-        other = self.labels[tail] != own[:, None]
-        counts[:, len(head) :] = other & (other.cumsum(1) <= missing)
-        return counts
-
-    def _with_replacement(self, own: Tensor, columns: Tensor, generator: torch.Generator) -> Tensor:
-        """How often k draws with replacement hit each column, ``(B, N)``."""
-        size, end = self.size[own, None], self.end[own, None]
-        others, group = torch.unique(self.count - size.squeeze(1), return_inverse=True)
-        # 62 random bits: the remainder's deviation from uniform is below 1e-12.
-        draws = torch.randint(
-            1 << 62, (len(others), self.negatives), generator=generator, device=own.device
-        )
-        draws = draws.remainder_(others[:, None])
-        tally = torch.zeros(len(others), self.count, device=own.device)
-        tally.scatter_add_(1, draws, torch.ones_like(draws, dtype=tally.dtype))
-        # Candidate number r of a row is the r-th image by class, its own class left out.
-        rank = self.rank[columns]
-        after = rank >= end
-        is_own = ~after & (rank >= end - size)
-        candidate = torch.where(is_own, 0, rank - size * after)
-        return tally[group].gather(1, candidate).masked_fill_(is_own, 0.0)
-
-
-class _NoiseTerm(torch.autograd.Function):
-    """Σ counts · softplus(anchor · bank[columns]ᵀ − offset), differentiable by the anchor.
-
-    The gradient is computed along with the value, one block of columns after another: a block
-    stays in the processor's cache, and no ``(B, W)`` intermediate waits for the backward pass.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, anchor: Tensor, bank: Tensor, columns: Tensor, counts: Tensor, offset: Tensor
-    ) -> Tensor:
-        total, gradient = anchor.new_zeros(()), torch.zeros_like(anchor)
-        block = 1024 if anchor.device.type == "cpu" else max(1024, (1 << 24) // len(anchor))
-        for some, weight in zip(
-            torch.split(columns, block), torch.split(counts, block, dim=1), strict=True
-        ):
-            # Advanced indexing is several times slower than index_select on a CPU.
-            entries, weight = bank.index_select(0, some), weight.to(anchor.dtype)
-            odds = torch.addmm(-offset.reshape(1), anchor, entries.T)
-            total += F.softplus(odds).mul_(weight).sum()
-            if ctx.needs_input_grad[0]:
-                gradient.addmm_(odds.sigmoid_().mul_(weight), entries)
-        ctx.save_for_backward(gradient)
-        return total
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * upstream, None, None, None, None
+    bank: Tensor
+    version: int
+    copy: Tensor
 
 
 class MemoryContrast(Method):
@@ -296,6 +164,8 @@ class MemoryContrast(Method):
         # Normalisation constants of the student's and the teacher's scores; -1 = not yet set.
         self.register_buffer("z", torch.full((2,), -1.0))
         self._z_known = False
+        #: by the banks' names: copies in the dtype of the products, where that is another
+        self._rounded: dict[str, _Rounded] = {}
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -310,54 +180,87 @@ class MemoryContrast(Method):
 
         With p = exp(⟨anchor, bank entry⟩ / τ) / Z and noise mass c = k/N, each anchor gives
         −log(p₊ / (p₊ + c)) − Σ log(c / (p₋ + c)); summed over both sides (student anchors
-        with the teacher's bank and vice versa) and averaged over the batch.
+        with the teacher's bank and vice versa) and averaged over the batch. Under autocast
+        the products with the negatives are in its dtype, all else is in the embeddings'.
 
         Args:
             student, teacher: embeddings, ``(B, D)``.
             indices: the images' bank rows, ``(B,)``.
             drawn: their negatives.
         """
-        z = self._constants(student, teacher, indices, drawn)
-        loss = self._side(student, self.bank_teacher, z[0], indices, drawn)
-        return loss + self._side(teacher, self.bank_student, z[1], indices, drawn)
+        dtype = product_dtype(student)
+        with torch.autocast(student.device.type, enabled=False):
+            z = self._constants(student, teacher, indices, drawn)
+            # Not asked of a device that would have to be waited for.
+            once = student.device.type == "cpu" and bool(drawn.counts.max() <= 1)
+            loss = student.new_zeros(())
+            for anchor, bank, constant in (
+                (student, "bank_teacher", z[0]),
+                (teacher, "bank_student", z[1]),
+            ):
+                loss = loss + self._side(anchor, bank, constant, indices, drawn, once, dtype)
+            return loss
 
     def _side(
-        self, anchor: Tensor, bank: Tensor, z: Tensor, indices: Tensor, drawn: Negatives
-    ) -> Tensor:
+        self, anchor: Tensor, name: str, z: Tensor, indices: Tensor, drawn: Negatives,
+        once: bool, dtype: torch.dtype,
+    ) -> Tensor:  # fmt: skip
         k, mass = self.sampler.negatives, self.sampler.negatives / self.sampler.count
         # The reference adds 1e-7 to both denominators, log(c / (c + 1e-7)) for each negative.
         noise = mass + 1e-7
         # Both terms are softplus of the log odds against noise: no overflow for any score.
         offset = (z * noise).log()
         anchor = anchor / self.temperature
-        positive = (anchor * bank[indices]).sum(1) - offset
-        negative: Tensor = _NoiseTerm.apply(anchor, bank, drawn.columns, drawn.counts, offset)
+        positive = (anchor * self.get_buffer(name)[indices]).sum(1) - offset
+        bank = self.bank_in(name, dtype)
+        negative: Tensor = NoiseTerm.apply(anchor, bank, *drawn, offset, once)
         return (F.softplus(-positive).sum() + negative) / len(anchor) + k * math.log(noise / mass)
+
+    def bank_in(self, name: str, dtype: torch.dtype) -> Tensor:
+        """A memory bank in the dtype of the products, ``(N, D)``; not to be written to.
+
+        A copy is kept: gathering rows of half the size is several times quicker than gathering
+        them as they are and converting them in every step.
+        """
+        bank = self.get_buffer(name)
+        if bank.dtype == dtype:
+            return bank
+        kept = self._rounded.get(name)
+        if kept is None or kept.bank is not bank or kept.version != bank._version:
+            kept = self._rounded[name] = _Rounded(bank, bank._version, bank.to(dtype))
+        return kept.copy
 
     @torch.no_grad()
     def _constants(
         self, student: Tensor, teacher: Tensor, indices: Tensor, drawn: Negatives
     ) -> Tensor:
         """Both Z, each N · mean of exp(score) over the first batch of the training."""
-        # Asked of the device once, not in every step.
-        self._z_known = self._z_known or bool((self.z > 0).all())
         if self._z_known:
             return self.z
         z = []
         for anchor, bank in ((student, self.bank_teacher), (teacher, self.bank_student)):
             anchor = anchor / self.temperature
             positive = (anchor * bank[indices]).sum(1).exp().sum()
-            scores = anchor @ bank.index_select(0, drawn.columns).T
-            negative = (scores.exp_() * drawn.counts).sum()
+            scores = bank.index_select(0, drawn.columns) @ anchor.T
+            negative = (scores.exp_() * drawn.counts.T).sum()
             count = len(anchor) * (1 + self.sampler.negatives)
             z.append((positive + negative) / count * self.sampler.count)
+        # A loaded state may hold them: that is decided on the device, which nothing waits for.
+        known = torch.where(self.z > 0, self.z, torch.stack(z))
         if self.training:
-            self.z.copy_(torch.stack(z))
-        return torch.stack(z)
+            self.z.copy_(known)
+            self._z_known = True
+        return known
 
     @torch.no_grad()
     def update_banks(self, student: Tensor, teacher: Tensor, indices: Tensor) -> None:
         """Move the bank rows ``indices`` towards new embeddings ``(B, D)``, in place."""
-        for bank, new in ((self.bank_student, student), (self.bank_teacher, teacher)):
+        for name, new in (("bank_student", student), ("bank_teacher", teacher)):
+            bank, kept = self.get_buffer(name), self._rounded.get(name)
             mixed = self.momentum * bank[indices] + (1 - self.momentum) * new
-            bank.index_copy_(0, indices, F.normalize(mixed.to(bank.dtype)))
+            mixed = F.normalize(mixed.to(bank.dtype))
+            current = kept is not None and kept.bank is bank and kept.version == bank._version
+            bank.index_copy_(0, indices, mixed)
+            if kept is not None and current:
+                kept.copy.index_copy_(0, indices, mixed.to(kept.copy.dtype))
+                self._rounded[name] = kept._replace(version=bank._version)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from wcordbench.methods.base import Batch, Features, Setup
@@ -47,9 +46,8 @@ class CRD(MemoryContrast):
         return self._loss(student.pooled, teacher.pooled, batch.indices, self.draw(batch.indices))
 
     def _loss(self, student: Tensor, teacher: Tensor, indices: Tensor, drawn: Negatives) -> Tensor:
-        with torch.autocast(student.device.type, enabled=False):
-            embed_s, embed_t = self.embed_student(student), self.embed_teacher(teacher)
-            loss = self.nce(embed_s, embed_t, indices, drawn)
-            if self.training:
-                self.update_banks(embed_s, embed_t, indices)
-            return loss
+        embed_s, embed_t = self.embed_student(student), self.embed_teacher(teacher)
+        loss = self.nce(embed_s, embed_t, indices, drawn)
+        if self.training:
+            self.update_banks(embed_s, embed_t, indices)
+        return loss
