@@ -22,7 +22,9 @@ from wcordbench.results.store import StorageError, Store
 from wcordbench.suite import Run
 from wcordbench.training import cohort as module
 from wcordbench.training.cohort import Cohort
-from wcordbench.training.learner import Learner, StoppedError
+from wcordbench.training.evaluation import StoppedError
+from wcordbench.training.learner import Learner
+from wcordbench.training.pace import Pace
 
 Runs = dict[str, Run]
 Train = Callable[..., list[dict[str, Any]]]
@@ -596,7 +598,7 @@ def test_checkpoints_take_a_tenth_of_the_time_at_most(
 def test_events_say_how_far_it_is(
     runs: Runs, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.Pace, "due", lambda _: True)
+    monkeypatch.setattr(Pace, "due", lambda _: True)
     events = train(runs["AB"], runs["KD"])
     steps = [(e["epoch"], e["step"], len(e["runs"])) for e in events if e["kind"] == "step"]
     assert steps == [(e, s, 1 if e < 0 else 2) for e in (-1, 0, 1) for s in range(1, 6)]

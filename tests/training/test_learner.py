@@ -19,12 +19,11 @@ from wcordbench.results.store import RunFolder
 from wcordbench.seeds import derive
 from wcordbench.suite import Run
 from wcordbench.training import learner as module
+from wcordbench.training.evaluation import StoppedError, evaluate
 from wcordbench.training.learner import (
     Clock,
     DivergedError,
     Learner,
-    StoppedError,
-    evaluate,
     seeded,
 )
 from wcordbench.training.objective import Objective

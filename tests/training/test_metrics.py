@@ -22,7 +22,8 @@ from wcordbench.models.features import Features
 from wcordbench.results.store import Store
 from wcordbench.suite import Run
 from wcordbench.training.cohort import Cohort
-from wcordbench.training.learner import Learner, evaluate
+from wcordbench.training.evaluation import evaluate
+from wcordbench.training.learner import Learner
 from wcordbench.training.metrics import auc, check_auc
 
 

@@ -17,7 +17,8 @@ from wcordbench.results.store import Store
 from wcordbench.suite import Run
 from wcordbench.training import precision
 from wcordbench.training.cohort import Cohort
-from wcordbench.training.learner import Learner, StoppedError
+from wcordbench.training.evaluation import StoppedError
+from wcordbench.training.learner import Learner
 from wcordbench.training.precision import (
     RoundedConvolutions,
     autocast,

@@ -18,7 +18,8 @@ from wcordbench.methods.base import Setup
 from wcordbench.results.store import RunFolder, Store, file_sha256
 from wcordbench.suite import Run, expand, load_suite
 from wcordbench.training.again import train_again
-from wcordbench.training.learner import Learner, StoppedError
+from wcordbench.training.evaluation import StoppedError
+from wcordbench.training.learner import Learner
 
 CPU = torch.device("cpu")
 

@@ -171,7 +171,7 @@ def train(
         import torch
 
         from wcordbench.training.cohort import Cohort
-        from wcordbench.training.learner import StoppedError
+        from wcordbench.training.evaluation import StoppedError
 
         for plugin in assignment.plugins:  # a process of its own starts knowing none
             registry.add_plugin(plugin)

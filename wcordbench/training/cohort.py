@@ -25,9 +25,12 @@ from wcordbench.models.fold import fold
 from wcordbench.results.provenance import device_of_host, environment
 from wcordbench.results.store import RunBusyError, RunFolder, StorageError, Store, file_sha256
 from wcordbench.suite.runs import Run, plugin_digests
-from wcordbench.training.learner import DivergedError, Learner, StoppedError, seeded
+from wcordbench.training.evaluation import StoppedError
+from wcordbench.training.host import fetch
+from wcordbench.training.learner import DivergedError, Learner, seeded
 from wcordbench.training.metrics import check_auc
 from wcordbench.training.objective import undefined
+from wcordbench.training.pace import Pace
 from wcordbench.training.precision import autocast
 from wcordbench.training.weights import begin_pretrained, checked_sha256
 
@@ -322,7 +325,7 @@ class Cohort:
         metrics = learner.metrics
         state = learner.student.state_dict()
         for key in state:  # readable on a machine without this device
-            state[key] = state[key].cpu()
+            state[key] = fetch(state[key])
         weights = io.BytesIO()
         torch.save({"model": state}, weights)
         folder = learner.folder
@@ -368,33 +371,3 @@ def _sentence(what: str, error: BaseException) -> str:
     """``what`` and the first line of an error's message, if it has one."""
     lines = str(error).strip().splitlines()
     return f"{what}: {lines[0]}" if lines else what
-
-
-class Pace:
-    """Images per second, and when the next progress report is due.
-
-    Args:
-        every: seconds between reports.
-    """
-
-    def __init__(self, every: float = 0.5) -> None:
-        self.every = every
-        self.images, self.since = 0, time.monotonic()
-        self.reported = self.since
-
-    def count(self, images: int) -> None:
-        """Add images that a run has trained on."""
-        self.images += images
-
-    def due(self) -> bool:
-        """Whether the last report was long enough ago."""
-        return time.monotonic() - self.reported >= self.every
-
-    def rate(self) -> float:
-        """Images a second over the last half minute or so, summed over runs."""
-        now = time.monotonic()
-        rate = self.images / max(now - self.since, 1e-9)
-        self.reported = now
-        if now - self.since > 30:
-            self.images, self.since = 0, now
-        return rate

@@ -19,18 +19,18 @@ from wcordbench.methods.base import Batch, Features, Setup
 from wcordbench.results.store import ANEW, RunFolder
 from wcordbench.seeds import derive
 from wcordbench.suite.runs import Run
-from wcordbench.training import metrics
+from wcordbench.training.evaluation import evaluate
+from wcordbench.training.host import read
 from wcordbench.training.objective import Objective
 from wcordbench.training.precision import autocast, emulates_bf16, resolve
 from wcordbench.training.schedule import learning_rate
 
+#: devices that torch has fused optimisers for
+FUSED = ("cpu", "cuda")
+
 
 class DivergedError(Exception):
     """The loss is no longer finite."""
-
-
-class StoppedError(Exception):
-    """A stop was asked for; of a cohort, every run's checkpoint has been written."""
 
 
 class Learner:
@@ -93,6 +93,8 @@ class Learner:
         self.epoch, self.step = -self.first_epochs, 0
         self.metrics: list[dict[str, Any]] = []
         self.clock = Clock()
+        #: the rate of the step being taken, on the device: a recorded graph reads it anew
+        self._rate = torch.zeros((), device=device)
         self.optimizer = self._optimizer()
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
@@ -164,11 +166,11 @@ class Learner:
     def _optimizer(self) -> torch.optim.SGD:
         return torch.optim.SGD(
             self._parameters(),
-            lr=self.rate(),
+            lr=self._rate,
             momentum=self.protocol["momentum"],
             weight_decay=self.protocol["weight_decay"],
             nesterov=self.protocol["nesterov"],
-            fused=True,
+            fused=self.device.type in FUSED,
         )
 
     def start_epoch(self) -> None:
@@ -179,20 +181,28 @@ class Learner:
             self.student.eval()
 
     def train_step(self, images: Tensor, teacher: Features | None, batch: Batch) -> None:
-        """One step of gradient descent; nothing in it waits for the device.
+        """One step of gradient descent.
 
         Args:
             images: ``(B, C, H, W)``, normalised.
             teacher: the teacher's features of them; None without a teacher.
             batch: their labels and indices.
         """
-        rate = self.rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self._rate.fill_(self.rate())
         if self.compiled == "reduce-overhead":
             # The graphs write over what they gave before: nothing of an earlier step is read
             # again, neither this student's features nor any student's gradients.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        self._update(images, teacher, batch)
+        self.seen += len(batch.labels)
+        self.step += 1
+
+    def _update(self, images: Tensor, teacher: Features | None, batch: Batch) -> None:
+        """The step's work on the device.
+
+        Nothing in it waits for the device, and no number that Python knows changes in it from
+        step to step of an epoch, so that what the device is told to do is always the same.
+        """
         with autocast(self.precision, self.device):
             features = self.forward(images)
             if self.in_first_stage:
@@ -206,8 +216,6 @@ class Learner:
         with torch.no_grad():
             self.loss_sum += loss.detach() * len(batch.labels)
             self.correct += (features.logits.argmax(1) == batch.labels).sum()
-        self.seen += len(batch.labels)
-        self.step += 1
 
     def end_epoch(
         self,
@@ -224,14 +232,15 @@ class Learner:
             DivergedError: the epoch's loss, or that on the test images, is NaN or infinite.
             StoppedError: ``should_stop`` said so; the epoch is still to be closed.
         """
-        loss = self.loss_sum.item() / self.seen
+        loss_sum, correct = read(self.loss_sum, self.correct)
+        loss = loss_sum / self.seen
         if not math.isfinite(loss):
             raise DivergedError(f"the loss became {loss} in {self._where()}")
         record: dict[str, Any] = {
             "epoch": self.epoch,
             "learning_rate": self.rate_of_last_step(),
             "train_loss": loss,
-            "train_top1": 100 * self.correct.item() / self.seen,
+            "train_top1": 100 * correct / self.seen,
         }
         if not self.in_first_stage:
             record |= evaluate(
@@ -313,7 +322,10 @@ class Learner:
         self.student.load_state_dict(state["student"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.loss_sum, self.correct = state["loss_sum"], state["correct"]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate
+        self.loss_sum.copy_(state["loss_sum"])
+        self.correct.copy_(state["correct"])
         self.seen, self.metrics = state["seen"], state["metrics"]
         self.clock = Clock(state["seconds"])
         # It ends as it began, also on a device where "auto" means something else.
@@ -351,64 +363,4 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-@torch.inference_mode()
-def evaluate(
-    model: nn.Module,
-    test: Iterable[tuple[Tensor, Tensor]],
-    precision: str,
-    device: torch.device,
-    should_stop: Callable[[], bool] = lambda: False,
-    auc: bool = False,
-) -> dict[str, float]:
-    """Top-1 and top-5 accuracy in percent and the mean cross entropy in nats.
-
-    Args:
-        model: gives :class:`Features`; it is in the mode it was in afterwards.
-        test: batches of images ``(B, C, H, W)`` and labels ``(B,)``.
-        precision: ``fp32``, or ``bf16`` for autocast.
-        device: where it all is.
-        should_stop: asked before every batch.
-        auc: whether to give the area under the ROC curve as well, in percent; it is left out
-            where a logit is not finite (``test_loss`` says so).
-
-    Raises:
-        StoppedError: ``should_stop`` said so.
-    """
-    was_training = model.training
-    model.eval()
-    top1 = torch.zeros((), dtype=torch.int64, device=device)
-    top5 = torch.zeros((), dtype=torch.int64, device=device)
-    loss = torch.zeros((), dtype=torch.float64, device=device)
-    count = 0
-    scores: list[Tensor] = []
-    truth: list[Tensor] = []
-    try:
-        for images, labels in test:
-            if should_stop():
-                raise StoppedError
-            with autocast(precision, device):
-                logits = model(images).logits
-            logits = logits.float()
-            ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-            top1 += ranked[:, 0].sum()
-            top5 += ranked.sum()
-            loss += nn.functional.cross_entropy(logits, labels, reduction="sum")
-            count += len(labels)
-            if auc:
-                scores.append(logits)
-                truth.append(labels)
-    finally:
-        model.train(was_training)
-    measured = {
-        "test_top1": 100 * top1.item() / count,
-        "test_top5": 100 * top5.item() / count,
-        "test_loss": loss.item() / count,
-    }
-    if auc and math.isfinite(measured["test_loss"]):
-        measured["test_auc"] = metrics.auc(
-            torch.cat(truth).cpu().numpy(), torch.cat(scores).cpu().numpy()
-        )
-    return measured
-
-
-__all__ = ["DivergedError", "Learner", "StoppedError", "evaluate", "seeded"]
+__all__ = ["DivergedError", "Learner", "seeded"]

@@ -20,7 +20,8 @@ from wcordbench.data.views import View
 from wcordbench.methods.base import Features, Setup
 from wcordbench.results.store import RunFolder
 from wcordbench.suite.runs import Run
-from wcordbench.training.learner import Learner, evaluate, seeded
+from wcordbench.training.evaluation import evaluate
+from wcordbench.training.learner import Learner, seeded
 from wcordbench.training.objective import Objective
 from wcordbench.training.precision import autocast
 
