@@ -109,7 +109,8 @@ def register_dataset(name: str, **meta: Any) -> Callable[[T], T]:  # noqa: ARG00
     (pixels a side), ``channels`` and ``images`` (of the training set), so that a suite can
     be checked without the data. Keyword-only arguments of the function are its options.
     ``preset``: other arguments of the function, so that one serves several names: stack the
-    decorator.
+    decorator. ``added``: the options that the function did not always have; a run's
+    configuration names them only where they are not at their default.
     """
     return _mark
 

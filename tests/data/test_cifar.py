@@ -62,6 +62,7 @@ class Fake:
         monkeypatch.setattr(
             cifar, "COUNTS", (train * len(classes), test * len(classes))
         )  # fmt: skip
+        monkeypatch.setitem(cifar.NAMES, name, tuple(sorted(classes)))
         self.archive = archive
 
     def _pickles(self, split: str, pixels: Any, labels: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from wcordbench import registry
-from wcordbench.data import base
+from wcordbench.data import notes
 from wcordbench.data.base import Dataset, Images, alone, listening, load, say, shrink
 from wcordbench.errors import UserError
 
@@ -164,4 +164,4 @@ def test_where_nothing_can_be_locked_nothing_is() -> None:
 
 
 def test_the_module_has_no_listener_left() -> None:
-    assert base._listener.get() is base._to_stderr
+    assert notes._listener.get() is notes._to_stderr

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from wcordbench.data.notes import WARNING
 from wcordbench.results.store import Store
 from wcordbench.suite.plan import first_epochs
 from wcordbench.suite.runs import Run
@@ -62,6 +63,7 @@ class Progress:
         self.active: dict[str, dict[str, Any]] = {}
         self.latest: dict[str, dict[str, Any]] = {}
         self.live: Live | None = None
+        self.warnings: list[str] = []
 
     def __enter__(self) -> Progress:
         self.console.print(
@@ -95,7 +97,12 @@ class Progress:
     # --- one method an event --------------------------------------------------------
 
     def _on_note(self, event: dict[str, Any]) -> None:
-        self.note(event["line"])
+        line = event["line"]
+        if line.startswith(WARNING):
+            if line in self.warnings:  # every job that reads the dataset says it
+                return
+            self.warnings.append(line)
+        self.note(line)
 
     def _on_job(self, event: dict[str, Any]) -> None:
         runs, host = event["runs"], event.get("host", socket.gethostname())
@@ -229,6 +236,8 @@ class Progress:
             self.note(f"{self.done} of {count(len(self.runs), 'run')} done")
         else:
             self.note(f"all {count(len(self.runs), 'run')} done")
+        for line in self.warnings:  # hours of lines may lie between
+            self.note(line)
         return list(self.failed)
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import hashlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wcordbench import registry
+from wcordbench.data.decode import average
+from wcordbench.data.files import ImageFiles
+from wcordbench.data.notes import alone, listening, may_download, offline, say
 from wcordbench.errors import UserError
 
 
@@ -47,23 +44,65 @@ class Images:
                 f" {self.labels.dtype} {self.labels.shape}"
             )
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the pixels: ``(N, H, W, C)``."""
+        return self.pixels.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Of the pixels."""
+        return self.pixels.nbytes
+
+    def take(self, chosen: NDArray[Any], labels: NDArray[np.int64] | None = None) -> Images:
+        """Some of the images, by number or mask; with other labels where they are given."""
+        labels = self.labels[chosen] if labels is None else labels
+        return Images(np.ascontiguousarray(self.pixels[chosen]), labels)
+
+    def chunks(self, size: int = 512) -> Iterator[NDArray[np.uint8]]:
+        """All pixels in order, so many images at a time."""
+        for start in range(0, len(self), size):
+            yield self.pixels[start : start + size]
+
+
+#: a split in memory, or one that is decoded as it is needed
+Split = Images | ImageFiles
+
 
 @dataclass(frozen=True)
 class Dataset:
     """Training and test images of the same classes; a label is an index of ``classes``."""
 
-    train: Images
-    test: Images
+    train: Split
+    test: Split
     classes: tuple[str, ...]
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change when any image, label or their order changes."""
+        """16 hexadecimal digits that change when any image, label or their order changes.
+
+        The same for images in memory and for the files that they are decoded from.
+
+        Raises:
+            UserError: a file cannot be decoded.
+        """
         h = hashlib.sha256()
         for split in (self.train, self.test):
-            h.update(repr(split.pixels.shape).encode())
-            h.update(np.ascontiguousarray(split.pixels).data)
+            h.update(repr(tuple(split.shape)).encode())
+            for part in split.chunks():
+                h.update(np.ascontiguousarray(part).data)
             h.update(np.ascontiguousarray(split.labels).data)
         return h.hexdigest()[:16]
+
+    def in_memory(self) -> Dataset:
+        """The same with all images decoded."""
+        train, test = (
+            s if isinstance(s, Images) else Images(s.pixels, s.labels)
+            for s in (self.train, self.test)
+        )
+        return Dataset(train, test, self.classes)
 
 
 def load(config: dict[str, Any], root: Path) -> Dataset:
@@ -88,6 +127,9 @@ def load(config: dict[str, Any], root: Path) -> Dataset:
         dataset = apply_task(dataset, config["task"])
         _check(dataset, name, len(config["mean"]))
     size = config["size"]
+    files = isinstance(dataset.train, ImageFiles) or isinstance(dataset.test, ImageFiles)
+    if files:
+        dataset = dataset.in_memory()
     if size is None:
         return dataset
     train, test = (
@@ -98,16 +140,16 @@ def load(config: dict[str, Any], root: Path) -> Dataset:
 
 
 def _check(dataset: Dataset, name: str, channels: int) -> None:
-    _, height, width, found = dataset.train.pixels.shape
+    _, height, width, found = dataset.train.shape
     if found != channels:
         raise UserError(
             f"dataset {name!r} has {found} channels, the suite's dataset.mean"
             f" has {channels} values; give one a channel"
         )
-    if height != width or dataset.test.pixels.shape[1:] != dataset.train.pixels.shape[1:]:
+    if height != width or dataset.test.shape[1:] != dataset.train.shape[1:]:
         raise UserError(
             f"dataset {name!r} has training images of {height}×{width} pixels and test images of"
-            f" {'×'.join(map(str, dataset.test.pixels.shape[1:3]))}; make its loader give square"
+            f" {'×'.join(map(str, dataset.test.shape[1:3]))}; make its loader give square"
             " images of one size"
         )
     for what, split in (("training", dataset.train), ("test", dataset.test)):
@@ -144,75 +186,10 @@ def shrink(pixels: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint8]
             f"dataset {name!r} has images of {height}×{width} pixels, dataset.size asks for"
             f" {size}; choose at most {min(height, width)}"
         )
-    out = np.empty((len(pixels), size, size, pixels.shape[3]), np.uint8)
-    for start in range(0, len(pixels), 4096):  # bounds the float copy
-        chunk = torch.from_numpy(pixels[start : start + 4096]).permute(0, 3, 1, 2).float()
-        small: Tensor = torch.nn.functional.adaptive_avg_pool2d(chunk, size)
-        out[start : start + 4096] = (
-            small.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        )
-    return out
+    return average(pixels, size)
 
 
-# --- for loaders ------------------------------------------------------------------
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-_listener: contextvars.ContextVar[Callable[[str], None]] = contextvars.ContextVar(
-    "wcordbench dataset listener", default=_to_stderr
-)
-
-
-def say(line: str) -> None:
-    """Tell the user what takes long: a download, thousands of images to decode."""
-    _listener.get()(line)
-
-
-@contextlib.contextmanager
-def listening(listener: Callable[[str], None]) -> Iterator[None]:
-    """Within it :func:`say` calls ``listener``; outside, it prints to standard error."""
-    token = _listener.set(listener)
-    try:
-        yield
-    finally:
-        _listener.reset(token)
-
-
-_offline: contextvars.ContextVar[bool] = contextvars.ContextVar("wcordbench offline", default=False)
-
-
-@contextlib.contextmanager
-def offline() -> Iterator[None]:
-    """Within it :func:`may_download` says no."""
-    token = _offline.set(True)
-    try:
-        yield
-    finally:
-        _offline.reset(token)
-
-
-def may_download() -> bool:
-    """Whether a loader may fetch what is not there; if not, it raises a :class:`UserError`."""
-    return not _offline.get()
-
-
-@contextlib.contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """One process at a time, so that workers that start together prepare a dataset once.
-
-    Where ``lock`` cannot be written (a read-only folder) nothing is locked: preparing twice
-    costs time only, because whatever is written is renamed into place.
-    """
-    held = None
-    with contextlib.suppress(OSError, NotImplementedError):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(lock)
-        held.acquire()
-    try:
-        yield
-    finally:
-        if held is not None:
-            held.release()
+__all__ = [
+    "Dataset", "ImageFiles", "Images", "Split", "alone", "listening", "load", "may_download",
+    "offline", "say", "shrink",
+]  # fmt: skip

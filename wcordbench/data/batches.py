@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wcordbench.data.base import Images
+from wcordbench.data.base import Split
 from wcordbench.data.views import Normalise, View, batch_views, send
 from wcordbench.methods.base import Batch
 from wcordbench.seeds import derive
@@ -38,7 +38,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        images: Images,
+        images: Split,
         batch_size: int,
         seed: int,
         mean: list[float],
@@ -126,7 +126,7 @@ class TestBatches:
     __test__ = False  # not a test case, whatever pytest makes of the name
 
     def __init__(
-        self, images: Images, mean: list[float], std: list[float], device: torch.device,
+        self, images: Split, mean: list[float], std: list[float], device: torch.device,
         view: View | None = None,
     ) -> None:  # fmt: skip
         self.tensor = torch.from_numpy(np.ascontiguousarray(images.pixels)).to(device)
@@ -146,7 +146,7 @@ class TestBatches:
 
 def dataset_batches(
     config: dict[str, Any],
-    train: Images,
+    train: Split,
     device: torch.device,
     teacher: dict[str, Any] | None = None,
 ) -> TrainingBatches:

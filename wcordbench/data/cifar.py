@@ -8,16 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wcordbench.data.base import Dataset, Images, alone, may_download
+from wcordbench.data.base import Dataset, Images, Split
+from wcordbench.data.decode import Reading
 from wcordbench.data.fetch import fetch, why
 from wcordbench.data.folder import load_folder
+from wcordbench.data.notes import alone, may_download
 from wcordbench.errors import UserError
 from wcordbench.registry import register_dataset
+
+_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
+_CIFAR100 = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
+cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
+lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
+oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
+spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
+train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+#: the classes in the order of their labels, which is that of the alphabet
+NAMES = {"cifar10": tuple(_CIFAR10.split()), "cifar100": tuple(_CIFAR100.split())}
 
 #: training and test images; whatever has another number of them is damaged
 COUNTS = (50000, 10000)
@@ -67,7 +84,7 @@ def cifar10(root: Path) -> Dataset:
 def _cifar(root: Path, name: str, torchvision_name: str, classes: int) -> Dataset:
     folder = root / name
     if folder.is_dir():
-        dataset, place = load_folder(folder, 32, False, name), folder
+        dataset, place = _named(load_folder(folder, Reading(32), name), name, folder), folder
     else:
         dataset, place = _torchvision(root, name, torchvision_name)
     counts = (len(dataset.train.labels), len(dataset.test.labels), len(dataset.classes))
@@ -77,11 +94,37 @@ def _cifar(root: Path, name: str, torchvision_name: str, classes: int) -> Datase
             f" {counts[2]} classes, not {COUNTS[0]}, {COUNTS[1]} and {classes}; delete it and"
             " run again to fetch it anew"
         )
+    dataset = dataset.in_memory()
     return Dataset(canonical_order(dataset.train), canonical_order(dataset.test), dataset.classes)
 
 
-def canonical_order(images: Images) -> Images:
+def _named(dataset: Dataset, name: str, folder: Path) -> Dataset:
+    """Class folders under CIFAR's own names; numbers from 0 are the labels of its files.
+
+    Raises:
+        UserError: the folders are called otherwise.
+    """
+    known = NAMES[name]
+    found = [c.casefold().replace(" ", "_").replace("-", "_") for c in dataset.classes]
+    by_number = all(c.isascii() and c.isdecimal() for c in found)
+    if by_number and [int(c) for c in found] == list(range(len(known))):
+        return replace(dataset, classes=known)
+    if found == list(known):
+        return replace(dataset, classes=known)
+    odd = next((c for c, f in zip(dataset.classes, found, strict=True) if f not in known), None)
+    what = f"{folder} has {len(found)} class folders"
+    what = what if odd is None else f"the class folder {odd!r} in {folder} is not one of {name}'s"
+    raise UserError(
+        f"{name}: {what}; call them by the {len(known)} names of its classes"
+        f" ({', '.join(known[:3])}, …) or by its labels, 0 to {len(known) - 1}; name: imagefolder"
+        " reads any folder"
+    )
+
+
+def canonical_order(images: Split) -> Images:
     """Sorted by label, then by the digest of the pixels: the same from every source."""
+    if not isinstance(images, Images):
+        images = Images(images.pixels, images.labels)
     keys = [
         (int(label), hashlib.sha256(np.ascontiguousarray(p).data).digest())
         for p, label in zip(images.pixels, images.labels, strict=True)

@@ -7,7 +7,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from wcordbench.data.base import may_download, say
+from wcordbench.data.notes import may_download, say
 
 
 def fetch(url: str, file: Path, md5: str, name: str) -> None:

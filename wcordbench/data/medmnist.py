@@ -13,8 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wcordbench.data.base import Dataset, Images, alone
+from wcordbench.data.base import Dataset, Images
 from wcordbench.data.fetch import fetch, why
+from wcordbench.data.notes import alone
 from wcordbench.errors import UserError
 from wcordbench.registry import register_dataset
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wcordbench.data.base import Dataset, Images, alone, may_download, say
+from wcordbench.data.base import Dataset, Images
 from wcordbench.data.fetch import is_whole, why
+from wcordbench.data.notes import alone, may_download, say
 from wcordbench.errors import UserError
 from wcordbench.registry import register_dataset
 

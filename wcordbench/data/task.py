@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from wcordbench.data.base import Dataset, Images
+from wcordbench.data.base import Dataset, Split
 from wcordbench.errors import UserError
 
 POSITIVE, OTHER = "positive", "other"
@@ -20,7 +21,7 @@ def apply_task(dataset: Dataset, task: dict[str, Any]) -> Dataset:
         dataset: as its loader gives it.
         task: ``{"positive": [..]}``: these classes against all others (class 1 against
             class 0); or ``{"groups": {name: [..], ..}}``: one class a group, in the order
-            of the file. A class is named or numbered from 0.
+            of the file. A class is named, or numbered from 0 where none is called by a number.
 
     Raises:
         UserError: the dataset has no such class, or one class stands in two groups.
@@ -50,32 +51,45 @@ def apply_task(dataset: Dataset, task: dict[str, Any]) -> Dataset:
     return Dataset(_mapped(dataset.train, new), _mapped(dataset.test, new), tuple(groups))
 
 
-def _mapped(images: Images, new: Any) -> Images:
+def _mapped(images: Split, new: Any) -> Split:
     labels = new[images.labels]
     kept = labels >= 0
     if kept.all():
-        return Images(images.pixels, labels)
-    return Images(np.ascontiguousarray(images.pixels[kept]), labels[kept])
+        return replace(images, labels=labels)
+    return images.take(kept, labels[kept])
 
 
 def _numbers(dataset: Dataset, members: list[str | int], key: str) -> set[int]:
-    numbers = set()
-    for member in members:
-        if isinstance(member, int):
-            if not 0 <= member < len(dataset.classes):
-                raise UserError(
-                    f"{key}: {member} is no class; they are numbered 0 to"
-                    f" {len(dataset.classes) - 1}"
-                )
-            numbers.add(member)
-        elif member in dataset.classes:
-            numbers.add(dataset.classes.index(member))
-        else:
-            near = difflib.get_close_matches(member, dataset.classes, n=3, cutoff=0.5)
-            hint = (
-                f"did you mean {' or '.join(near)}?"
-                if near
-                else (f"it has {', '.join(dataset.classes[:5])}, …")
-            )
-            raise UserError(f"{key}: the dataset has no class {member!r}; {hint}")
-    return numbers
+    return {
+        _by_number(dataset.classes, member, key)
+        if isinstance(member, int)
+        else _by_name(dataset.classes, member, key)
+        for member in members
+    }
+
+
+def _by_number(classes: tuple[str, ...], number: int, key: str) -> int:
+    """The class that a number means: the one of that name, or else the one in that place."""
+    if str(number) in classes:
+        return classes.index(str(number))
+    same = [name for name in classes if name.isascii() and name.isdecimal()]
+    of_value = [name for name in same if int(name) == number]
+    if len(of_value) == 1:
+        return classes.index(of_value[0])
+    if same:  # "0" where they are called 1, 2, 3: a place, or a mistake?
+        raise UserError(
+            f"{key}: {number} is {'several classes' if of_value else 'no class'}, and the classes"
+            f" are called {', '.join(of_value or classes[:5])}{', …' * (len(classes) > 5)};"
+            " write the name of one, in quotes"
+        )
+    if not 0 <= number < len(classes):
+        raise UserError(f"{key}: {number} is no class; they are numbered 0 to {len(classes) - 1}")
+    return number
+
+
+def _by_name(classes: tuple[str, ...], name: str, key: str) -> int:
+    if name in classes:
+        return classes.index(name)
+    near = difflib.get_close_matches(name, classes, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(classes[:5])}, …"
+    raise UserError(f"{key}: the dataset has no class {name!r}; {hint}")

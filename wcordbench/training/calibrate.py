@@ -289,5 +289,5 @@ def _measure(
     dataset, real = _dataset(probe.config["dataset"], data_root)
     bench = Bench(probe.config, dataset, device, steps, clock)
     found = bench.network() if probe.terms is None else bench.pair(probe.terms)
-    pixels = dataset.train.pixels.nbytes + dataset.test.pixels.nbytes
+    pixels = dataset.train.nbytes + dataset.test.nbytes
     return {**found, "start": _started, "real": float(real), "pixels": float(pixels)}

@@ -119,7 +119,7 @@ class Cohort:
         source = next((r.config["teacher"] for r, _ in todo if r.config["teacher"]), None)
         self.batches = dataset_batches(config, self.dataset.train, self.device, source)
         mean, std = config["dataset"]["mean"], config["dataset"]["std"]
-        side = self.dataset.test.pixels.shape[1]
+        side = self.dataset.test.shape[1]
         # One noise for all runs, whatever their seed: they are tested on the same images.
         view = View(config.get("view"), side, mean, std, self.device)
         self.test = TestBatches(self.dataset.test, mean, std, self.device, view)
@@ -221,7 +221,7 @@ class Cohort:
         if not taught:
             return None
         run = taught[0]
-        size, channels = self.batches.teacher.size, self.dataset.train.pixels.shape[3]
+        size, channels = self.batches.teacher.size, self.dataset.train.shape[3]
         with seeded(0):  # the weights are read below: only the global generator must not move
             model = models.create(
                 run.config["teacher"]["model"], len(self.dataset.classes), size, channels
@@ -252,7 +252,7 @@ class Cohort:
 
     def _add(self, run: Run, folder: RunFolder) -> None:
         size, seen = self.batches.student.size, self.batches.teacher.size
-        channels, classes = self.dataset.train.pixels.shape[3], len(self.dataset.classes)
+        channels, classes = self.dataset.train.shape[3], len(self.dataset.classes)
         setup = None
         if run.config["teacher"] is not None:
             setup = Setup(

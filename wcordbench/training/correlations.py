@@ -101,9 +101,9 @@ def _correlations(
 ) -> Matrix:
     device = torch.device("cpu")
     mean, std = config["dataset"]["mean"], config["dataset"]["std"]
-    sees = View(view, dataset.test.pixels.shape[1], mean, std, device)
+    sees = View(view, dataset.test.shape[1], mean, std, device)
     with seeded(0):  # the weights are read below: only the global generator must not move
-        channels = dataset.test.pixels.shape[3]
+        channels = dataset.test.shape[3]
         model = models.create(name, len(dataset.classes), sees.size, channels)
     models.load_checkpoint(model, path)
     model.eval().to(memory_format=torch.channels_last)

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from wcordbench import models
-from wcordbench.data.base import Dataset, Images
+from wcordbench.data.base import Dataset
 from wcordbench.data.batches import TestBatches, dataset_batches
 from wcordbench.data.views import View
 from wcordbench.methods.base import Features, Setup
@@ -62,7 +63,7 @@ class Bench:
         self.config, self.dataset, self.device = config, dataset, device
         self.steps, self.clock = steps, clock
         self.batches = dataset_batches(config, dataset.train, device, config["teacher"])
-        self.channels, self.classes = dataset.train.pixels.shape[3], len(dataset.classes)
+        self.channels, self.classes = dataset.train.shape[3], len(dataset.classes)
         self.images, self.privileged, self.batch = next(self.batches.pairs(0))
 
     def seconds(self, action: Callable[[], object]) -> float:
@@ -88,7 +89,7 @@ class Bench:
         endless = itertools.chain.from_iterable(map(self.batches.pairs, itertools.count()))
         split, dataset = self.dataset.test, self.config["dataset"]
         mean, std = dataset["mean"], dataset["std"]
-        view = View(self.config.get("view"), split.pixels.shape[1], mean, std, self.device)
+        view = View(self.config.get("view"), split.shape[1], mean, std, self.device)
         found = {
             "draw": self.seconds(lambda: next(endless)),
             "step": self.seconds(lambda: learner.train_step(self.images, None, self.batch)),
@@ -96,7 +97,7 @@ class Bench:
         # A few images stand for all: a whole batch of an evaluation would take as long as steps.
         count = len(self.batch.labels)
         few = TestBatches(
-            Images(split.pixels[:count], split.labels[:count]), mean, std, self.device, view
+            split.take(np.arange(min(count, len(split)))), mean, std, self.device, view
         )
         share = len(split.labels) / len(few.labels)
         weights = _bytes(learner.student.state_dict().values())
