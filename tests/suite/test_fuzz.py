@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from wcordbench.errors import UserError
 from wcordbench.registry import catalogue
 from wcordbench.suite import expand, load_suite
+from wcordbench.suite.mistakes import mistakes
 from wcordbench.suite.protocol import TrainOverride
 from wcordbench.suite.schema import Suite
 
@@ -98,6 +99,17 @@ def understand(path: Path, overrides: list[str]) -> None:
     except UserError as error:
         assert "\n" not in str(error)
         assert len(str(error)) <= 600
+        assert str(error) in all_of(path, overrides)
+    else:
+        assert all_of(path, overrides) == []
+
+
+def all_of(path: Path, overrides: list[str]) -> list[str]:
+    """What ``validate`` says of the file."""
+    try:
+        return mistakes(path, overrides)[1]
+    except UserError as error:
+        return [str(error)]
 
 
 FUZZ = settings(

@@ -6,15 +6,24 @@ from wcordbench.cli.options import Set, SuitePath
 
 
 def command(suite: SuitePath, set_: Set = None) -> None:
-    """Check a suite without running it."""
+    """Check a suite without running it, and name all of its mistakes.
+
+    Exit code 2: there are mistakes, each a sentence on a line of its own.
+    """
     import typer
 
-    from wcordbench.suite import expand, load_suite
+    from wcordbench.suite import expand
     from wcordbench.suite.check import check_shapes, remarks
+    from wcordbench.suite.mistakes import mistakes
 
-    loaded = load_suite(suite, set_ or [])
+    loaded, wrong = mistakes(suite, set_ or [])
+    notes = [] if loaded is None else check_shapes(loaded, wrong)
+    if loaded is None or wrong:
+        for sentence in dict.fromkeys(wrong):
+            typer.echo(f"wcordbench: {sentence}", err=True)
+        raise typer.Exit(2)
     cells = expand(loaded)
-    for warning in check_shapes(loaded):
+    for warning in notes:
         typer.echo(str(warning))
     for remark in remarks(loaded):
         typer.echo(remark)

@@ -26,12 +26,16 @@ class Undefined:
         return f"{self.method.title} on {self.pair.name}: N/A ({self.reason})"
 
 
-def check_shapes(suite: Suite) -> list[Undefined]:
+def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefined]:
     """Build every network of the suite without memory and see what it makes of the images.
 
     A dataset that does not say its classes is taken to have 100; a checkpoint for it is
     read when it trains. Every method is built once as well, so that an option out of range
     shows now.
+
+    Args:
+        suite: what to check.
+        mistakes: takes every mistake as a sentence; None raises the first.
 
     Returns:
         The methods that are undefined for a pair.
@@ -54,12 +58,21 @@ def check_shapes(suite: Suite) -> list[Undefined]:
         "student": suite.views.student.size or size, "teacher": suite.views.teacher.size or size
     }  # fmt: skip
     channels = len(suite.dataset.mean)
+
+    def attempt(action: Callable[[], Any], what: str, *at: str | int) -> Any:
+        try:
+            return _try(suite, action, what, *at)
+        except UserError as error:
+            if mistakes is None:
+                raise
+            mistakes.append(str(error))
+            return None
+
     notes = []
     built = set()
     for i, pair in enumerate(suite.pairs):
         student, teacher = (
-            _try(
-                suite,
+            attempt(
                 functools.partial(models.feature_shapes, name, classes, sizes[key], channels),
                 f"{name} cannot take images of {sizes[key]}×{sizes[key]} pixels",
                 "pairs",
@@ -71,8 +84,7 @@ def check_shapes(suite: Suite) -> list[Undefined]:
         given = pair.teacher
         key = "pretrained" if given.pretrained else "checkpoint"
         if given.pretrained or (given.checkpoint and (suite.task or "classes" in meta)):
-            _try(
-                suite,
+            attempt(
                 functools.partial(_weights, given, classes, sizes["teacher"], channels),
                 f"{given.pretrained or given.checkpoint} cannot be read",
                 "pairs",
@@ -80,12 +92,13 @@ def check_shapes(suite: Suite) -> list[Undefined]:
                 "teacher",
                 key,
             )
+        if student is None or teacher is None:
+            continue
         # One image a class: enough for what a method checks when it is built.
         setup = Setup(student, teacher, classes, torch.arange(classes))
         for j, method in enumerate(suite.methods):
             config = {"gamma": 1.0, "terms": [t.model_dump() for t in method.terms()]}
-            reason = _try(
-                suite,
+            reason = attempt(
                 functools.partial(undefined, config, setup),
                 f"{method.name} cannot be checked",
                 "methods",
@@ -95,8 +108,7 @@ def check_shapes(suite: Suite) -> list[Undefined]:
                 notes.append(Undefined(pair, method, reason))
             elif j not in built:
                 with torch.random.fork_rng(devices=[]):
-                    _try(
-                        suite,
+                    attempt(
                         functools.partial(Objective, config, setup),
                         f"{method.name} cannot be built",
                         "methods",

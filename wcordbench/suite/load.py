@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-import types
-import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from wcordbench import registry
 from wcordbench.errors import UserError
+from wcordbench.suite.blame import first, written_part
 from wcordbench.suite.schema import (
-    SCHEDULES,
-    MethodSpec,
     Mistake,
     Source,
     Suite,
     located,
     one_line,
-    phrase,
     show,
 )
 from wcordbench.suite.shipped import resolve, unknown
@@ -157,45 +154,82 @@ def load_suite(path: str | Path, overrides: Iterable[str] = ()) -> Suite:
     Raises:
         UserError: one sentence that names the file, the key's path and the remedy.
     """
+    found = read_suite(path, overrides)
+    if found.problem is None:
+        try:
+            return found.suite()
+        except ValidationError as error:
+            found.problem = first(error, found.data)
+            found.problem.at = in_file(found.problem.at, found.swept)
+    raise UserError(found.sentence(found.problem))
+
+
+@dataclasses.dataclass
+class Read:
+    """A suite's file as it was read, before its values are validated.
+
+    Attributes:
+        written: the file's mapping with its overrides.
+        data: the same with sweeps expanded.
+        source: the file and the overrides.
+        swept: where each method of ``data`` stands in the file.
+        problem: what is wrong with the file before any value is looked at.
+    """
+
+    written: dict[str, Any]
+    data: dict[str, Any]
+    source: Source
+    swept: list[Swept]
+    problem: Mistake | None = None
+
+    def suite(self) -> Suite:
+        """The suite.
+
+        Raises:
+            ValidationError: a value is wrong.
+        """
+        suite = Suite.model_validate(self.data)
+        suite._source, suite._swept = self.source, self.swept
+        return suite
+
+    def sentence(self, problem: Mistake) -> str:
+        """One sentence about a mistake: the file, the key, what is wrong and what to do."""
+        source = self.source
+        if source.overrides and not source.related(problem.at) and not _valid(source.file):
+            source.overrides.clear()  # none is to blame
+        text = problem.message
+        if not text.startswith("unknown key"):
+            text = located(text, written_part(problem.at, self.written))
+        return one_line(f"{source.blame(problem.at)}: {text}")
+
+
+def read_suite(path: str | Path, overrides: Iterable[str] = ()) -> Read:
+    """Read a suite's file, apply its overrides, add its plugins and expand its sweeps.
+
+    Raises:
+        UserError: it is no YAML mapping, or an override is wrong.
+    """
     path = resolve(Path(path))
     data = _read(path)
     if not isinstance(data, dict):
         what = "is empty" if data is None else f"holds {_kind(data)}, not a mapping"
         raise UserError(f"{path} {what}; a suite has the keys {', '.join(Suite.model_fields)}")
-    source = Source(path)
-    problem: Mistake | None = None
+    found = Read(data, data, Source(path), [])
     try:
-        data = _plain(data)
+        found.written = found.data = data = _plain(data)
     except Mistake as error:
-        problem = error
-    if problem is None:
-        for override in overrides:
-            source.overrides.append((override, _set(data, override)))
-        problem = _add_plugins(path, data)
-    written = data
-    swept: list[Swept] = []
-    if problem is None and isinstance(data.get("methods"), list):
+        found.problem = error
+        return found
+    for override in overrides:
+        found.source.overrides.append((override, _set(data, override)))
+    found.problem = _add_plugins(path, data)
+    if found.problem is None and isinstance(data.get("methods"), list):
         try:
-            methods, swept = expand_sweeps(data["methods"])
-            data = {**data, "methods": methods}
+            methods, found.swept = expand_sweeps(data["methods"])
+            found.data = {**data, "methods": methods}
         except Mistake as error:
-            problem = error
-    if problem is None:
-        try:
-            suite = Suite.model_validate(data)
-        except ValidationError as error:
-            problem = _first(error, data)
-            problem.at = in_file(problem.at, swept)
-        else:
-            suite._source, suite._swept = source, swept
-            return suite
-    data = written
-    if source.overrides and not source.related(problem.at) and not _valid(path):
-        source.overrides.clear()  # none is to blame
-    sentence = problem.message
-    if not sentence.startswith("unknown key"):
-        sentence = located(sentence, _written(problem.at, data))
-    raise UserError(one_line(f"{source.blame(problem.at)}: {sentence}"))
+            found.problem = error
+    return found
 
 
 def _valid(path: Path) -> bool:
@@ -310,81 +344,3 @@ def _add_plugins(path: Path, data: dict[str, Any]) -> Mistake | None:
             except UserError as error:
                 return Mistake(f": {error}", "plugins", i)
     return None
-
-
-# --- from pydantic's errors to one sentence -------------------------------------
-
-
-def _first(error: ValidationError, data: Any) -> Mistake:
-    """The mistake to report of several."""
-    # An unknown key explains the missing one it was meant to be: name it first.
-    order = {"extra_forbidden": 0, "missing": 2, "union_tag_not_found": 2}
-    first = min(error.errors(), key=lambda e: order.get(e["type"], 1))
-    at = _without_tags(first["loc"])
-    kind, context = first["type"], first.get("ctx", {})
-    if kind == "extra_forbidden":
-        hint = registry.nearest(str(at[-1]), _fields_at(at[:-1], data))
-        return Mistake(f"unknown key {'.'.join(str(p) for p in at)!r}{hint}", *at)
-    if kind == "union_tag_invalid":
-        at = (*at, "type")
-    if isinstance(context.get("error"), Mistake):
-        at = (*at, *context["error"].at)
-    text = phrase(dict(first))
-    if kind in ("model_type", "model_attributes_type") and _has_short_form(at):
-        text = text.replace("a mapping", "a name or a mapping")
-    return Mistake(text, *at)
-
-
-def _has_short_form(at: Location) -> bool:
-    return at == ("dataset",) or at[-1] == "teacher" or (len(at) == 2 and at[0] == "methods")
-
-
-def _without_tags(loc: Location) -> Location:
-    """A path in the file: without the names of the schedule's types, which pydantic adds."""
-    kept = [
-        part
-        for i, part in enumerate(loc)
-        if not (i and loc[i - 1] == "schedule" and part in SCHEDULES)
-    ]
-    return tuple(kept)
-
-
-def _written(at: Location, data: Any) -> Location:
-    """The part of a path that the file spells out: ``teacher: x`` is ``teacher: {model: x}``."""
-    for i, part in enumerate(at):
-        if not isinstance(data, dict | list):
-            return at[:i]
-        data = _item(data, part, {})
-    return at
-
-
-def _item(data: Any, part: str | int, default: Any) -> Any:
-    if isinstance(data, list) and isinstance(part, int):
-        return data[part] if part < len(data) else default
-    return data.get(part, default) if isinstance(data, dict) else default
-
-
-def _fields_at(at: Location, data: Any) -> list[str]:
-    """The keys that the schema allows at a path."""
-    annotation: Any = Suite
-    for part in at:
-        data = _item(data, part, None)
-        if isinstance(part, str):
-            annotation = next(
-                m.model_fields[part].annotation
-                for m in _models(annotation)
-                if part in m.model_fields
-            )
-    models = _models(annotation)
-    if at and at[-1] == "schedule":  # only the type that the file names
-        kind = data.get("type") if isinstance(data, dict) else None
-        models = [m for m in models if m.model_fields["type"].default == kind]
-    return [n for m in models if m is not MethodSpec for n in m.model_fields]
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if typing.get_origin(annotation) is not None or isinstance(annotation, types.UnionType):
-        return [m for a in typing.get_args(annotation) for m in _models(a)]
-    return []

@@ -335,6 +335,8 @@ class Suite(Strict):
     _source: Source | None = PrivateAttr(None)
     #: where each method stands in the file, and what of it is swept
     _swept: list[Swept] = PrivateAttr(default_factory=list)
+    #: where each pair stands in the file, where some were left out
+    _pairs: list[int] = PrivateAttr(default_factory=list)
 
     @property
     def swept(self) -> dict[str, Swept]:
@@ -345,6 +347,8 @@ class Suite(Strict):
     def mistake(self, message: str, *at: str | int) -> UserError:
         """The error to raise for a mistake that shows only when the suite is used."""
         at = in_file(at, self._swept)
+        if len(at) > 1 and at[0] == "pairs" and self._pairs:
+            at = (at[0], self._pairs[int(at[1])], *at[2:])
         where = self._source.blame(at) + ": " if self._source else ""
         return UserError(one_line(f"{where}{located(message, at)}"))
 
