@@ -98,6 +98,8 @@ def register_method(name: str, **meta: Any) -> Callable[[T], T]:  # noqa: ARG001
     ``gamma`` (cross entropy), ``alpha`` (KD when combined with ``+kd``) and ``beta``
     (the method's own loss). Keyword-only arguments of ``__init__`` are its options; a class
     that defines ``first_stage`` has one, and one that inherits it says ``two_stage=True``.
+    ``added``: names of options that came after runs of the method were stored; at their
+    defaults they are no part of a run's identity (for datasets, too).
     """
     return _mark
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wcordbench.methods import scores
-from wcordbench.methods.scores import NoiseTerm, multiply
+from wcordbench.methods.scores import LogSumExp, NoiseTerm, PosteriorTerm, multiply
 
 Case = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -123,3 +123,48 @@ def test_a_product_of_little_keeps_its_digits() -> None:
     q = torch.full((1000, 3), 1e-12)
     found = scores._log_of_product(q)
     assert found is not None and found.item() == pytest.approx(-3e-9, rel=1e-6)
+
+
+def weighted(sum_of: Callable[[Tensor], Tensor], inputs: Case) -> Tensor:
+    """A sum over the rows' scores in float64, and the anchors' gradient."""
+    anchor, bank, columns, _, offset = inputs
+    exact = anchor.double().requires_grad_()
+    odds = exact @ bank[columns].double().T - offset.double()
+    value = sum_of(odds)
+    value.sum().backward()
+    assert exact.grad is not None
+    return torch.cat([value.detach().reshape(-1), exact.grad.reshape(-1)])
+
+
+@pytest.mark.parametrize("change", [none, equal_scores, hard, one_hard, repeated])
+@pytest.mark.parametrize("shape", [(3, 33), (2, 5000), (64, 4097)])
+def test_other_sums(change: Callable[[Case], Case], shape: tuple[int, int]) -> None:
+    inputs = change(case(*shape))
+    counts = inputs[3]
+    counts[:, 0] = 1
+    expected = {
+        "posterior": weighted(lambda odds: (counts * odds.sigmoid()).sum(), inputs),
+        "lse": weighted(
+            lambda odds: (odds + inputs[4] + counts.double().log()).logsumexp(1), inputs
+        ),
+    }
+    for name, wanted in expected.items():
+        anchor = inputs[0].clone().requires_grad_()
+        if name == "posterior":
+            value = PosteriorTerm.apply(anchor, *inputs[1:])
+        else:
+            value = LogSumExp.apply(anchor, *inputs[1:4])
+        value.sum().backward()
+        assert anchor.grad is not None
+        split = value.numel()
+        found = [value.detach().reshape(-1).double(), anchor.grad.reshape(-1).double()]
+        torch.testing.assert_close(found[0], wanted[:split], rtol=1e-5, atol=1e-6)
+        assert (found[1] - wanted[split:]).norm() <= 1e-5 * wanted[split:].norm() + 1e-6
+
+
+def test_log_sum_exp_of_scores_beyond_float32() -> None:
+    anchor, bank, columns, counts, _ = case(4, 9000, temperature=1e-3)
+    counts[:, :5000] = 0  # whole blocks that nothing uses
+    value = LogSumExp.apply(anchor, bank, columns, counts)
+    scores = (anchor.double() @ bank[columns].double().T).masked_fill(counts == 0, -torch.inf)
+    torch.testing.assert_close(value.double(), scores.logsumexp(1), rtol=1e-5, atol=0)

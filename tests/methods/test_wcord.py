@@ -15,9 +15,11 @@ from wcordbench.errors import UserError
 from wcordbench.methods import Batch, Features, FeatureShapes, Setup
 from wcordbench.methods.contrast import leading_singular_vectors
 from wcordbench.methods.crd import CRD
-from wcordbench.methods.wcord import WCoRD, sinkhorn_plan
+from wcordbench.methods.transport import ipot_plan, sinkhorn_plan
+from wcordbench.methods.wcord import WCoRD
+from wcordbench.suite.base import resolve_options
 
-CRITICS = ["nce", "dual"]
+CRITICS = ["nce", "dual", "infonce", "posterior"]
 
 
 def setup(count: int = 60, student: int = 12, teacher: int = 20) -> Setup:
@@ -110,6 +112,51 @@ def test_plan_is_finite_for_any_epsilon(size: int, epsilon: float) -> None:
         torch.testing.assert_close(plan.sum(1), torch.full((size,), 1 / size), rtol=1e-3, atol=0)
 
 
+# --- IPOT -----------------------------------------------------------------------------
+
+
+def unit_costs(n: int, m: int, dim: int = 4) -> Tensor:
+    generator = torch.Generator().manual_seed(n + m)
+    x, y = (F.normalize(torch.randn(k, dim, generator=generator).double()) for k in (n, m))
+    return 1 - x @ y.T
+
+
+@pytest.mark.parametrize("beta", [0.05, 0.5])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (16, 16), (5, 9)])
+def test_first_proximal_step_is_pots_sinkhorn(shape: tuple[int, int], beta: float) -> None:
+    cost = unit_costs(*shape)
+    a, b = (torch.full((n,), 1 / n, dtype=torch.float64) for n in shape)
+    # Rows first: Sinkhorn's of the transposed problem.
+    expected = ot.sinkhorn(b, a, cost.T, beta, numItermax=1, stopThr=0.0, warn=False).T
+    torch.testing.assert_close(ipot_plan(cost, beta, 1), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5])
+@pytest.mark.parametrize("shape", [(16, 16), (5, 9), (64, 64)])
+def test_proximal_steps_converge_to_pots_exact_transport(
+    shape: tuple[int, int], beta: float
+) -> None:
+    cost = unit_costs(*shape)
+    a, b = (torch.full((n,), 1 / n, dtype=torch.float64) for n in shape)
+    exact = ot.emd2(a, b, cost).item()
+    for precise, tolerance in ((cost, 1e-3), (cost.float(), 2e-3)):
+        plan = ipot_plan(precise, beta, 3000)
+        for axis, mass in ((0, b), (1, a)):
+            torch.testing.assert_close(plan.sum(axis).double(), mass, rtol=1e-2, atol=0)
+        assert (plan.double() * cost).sum().item() == pytest.approx(exact, rel=tolerance)
+    entropic = (sinkhorn_plan(cost, 0.1, 1000) * cost).sum().item()
+    assert entropic > 1.02 * exact  # what the entropy costs
+
+
+@pytest.mark.parametrize("beta", [0.05, 0.5])
+def test_proximal_plans_are_finite(beta: float) -> None:
+    for cost in (torch.zeros(8, 8), torch.full((8, 8), 2.01), 2 - 2 * torch.eye(8)):
+        for iterations in (1, 50, 2000):
+            plan = ipot_plan(cost.bfloat16(), beta, iterations)
+            assert plan.dtype == torch.float32 and plan.isfinite().all() and not plan.requires_grad
+            torch.testing.assert_close(plan.sum(0), torch.full((8,), 1 / 8), rtol=1e-3, atol=0)
+
+
 # --- gradients ------------------------------------------------------------------------
 
 
@@ -144,16 +191,30 @@ def test_gradients_of_the_global_term(critic: str) -> None:
     assert torch.autograd.gradcheck(loss, (student, *values), atol=1e-5, rtol=1e-4)
 
 
-def test_gradient_of_the_local_term_is_that_of_a_constant_plan() -> None:
-    method = build(lambda1=0.0, lambda2=1.0).double()
+@pytest.mark.parametrize("local_on", ["embedding", "pooled"])
+@pytest.mark.parametrize("transport", ["sinkhorn", "ipot"])
+def test_gradient_of_the_local_term_is_that_of_a_constant_plan(
+    local_on: str, transport: str
+) -> None:
+    options = {"lambda1": 0.0, "lambda2": 1.0, "local_on": local_on, "transport": transport}
+    method = build(setup(teacher=12), **options).double()
     student = torch.randn(5, 12, dtype=torch.float64, requires_grad=True)
-    teacher = torch.randn(5, 20, dtype=torch.float64)
+    teacher = torch.randn(5, 12, dtype=torch.float64)
+
+    def cost(x: Tensor) -> Tensor:
+        if local_on == "pooled":
+            return 1 - F.normalize(teacher) @ F.normalize(x).T
+        return 1 - method.embed_teacher(teacher) @ method.embed_student(x).T
+
     with torch.no_grad():
-        cost = 1 - method.embed_teacher(teacher) @ method.embed_student(student).T
-        plan = sinkhorn_plan(cost, method.sinkhorn_epsilon, method.sinkhorn_iterations)
+        if transport == "ipot":
+            plan = ipot_plan(cost(student), method.ipot_beta, method.ipot_iterations)
+        else:
+            iterations = method.sinkhorn_iterations
+            plan = sinkhorn_plan(cost(student), method.sinkhorn_epsilon, iterations)
 
     def constant_plan(x: Tensor) -> Tensor:
-        return (plan * (1 - method.embed_teacher(teacher) @ method.embed_student(x).T)).sum()
+        return (plan * cost(x)).sum()
 
     loss = method._loss(student, teacher, batch_of(5).indices, None)
     (gradient,) = torch.autograd.grad(loss, student)
@@ -162,9 +223,30 @@ def test_gradient_of_the_local_term_is_that_of_a_constant_plan() -> None:
     assert torch.autograd.gradcheck(constant_plan, (student,), atol=1e-5)
 
 
-def test_local_term_trains_the_student_network_only() -> None:
-    method = build(lambda1=0.0, lambda2=1.0)
+def test_the_critic_is_trained_by_the_local_term_where_asked() -> None:
+    method = build(lambda1=0.0, lambda2=1.0, local_trains_critic=True)
     student = torch.randn(4, 12, requires_grad=True)
+    teacher = torch.randn(4, 20, requires_grad=True)
+    loss = method(features(student), features(teacher.detach()), batch_of(4))
+    loss.backward()
+    assert student.grad is not None and student.grad.any()
+    assert all(p.grad is not None and p.grad.any() for p in method.parameters())
+    without = build(lambda1=0.0, lambda2=1.0)
+    frozen = without(features(student), features(teacher), batch_of(4))
+    torch.testing.assert_close(loss, frozen)  # the same value, another gradient
+
+
+def test_pooled_features_are_of_one_width() -> None:
+    with pytest.raises(UserError, match="12 values and the teacher's 20"):
+        build(local_on="pooled")
+    with pytest.raises(UserError, match="no critic"):
+        build(setup(teacher=12), local_on="pooled", local_trains_critic=True)
+
+
+@pytest.mark.parametrize("local_on", ["embedding", "pooled"])
+def test_local_term_trains_the_student_network_only(local_on: str) -> None:
+    method = build(setup(teacher=20, student=20), lambda1=0.0, lambda2=1.0, local_on=local_on)
+    student = torch.randn(4, 20, requires_grad=True)
     teacher = torch.randn(4, 20, requires_grad=True)
     method(features(student), features(teacher), batch_of(4)).backward()
     assert student.grad is not None and student.grad.any()
@@ -218,6 +300,82 @@ def test_dual_is_the_difference_of_means(k: int) -> None:
     expected = -(congruent - torch.stack(incongruent).mean()) / 0.07
     loss = method._loss(student, teacher, batch.indices, drawn)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+
+
+def scores_of(method: WCoRD, student: Tensor, teacher: Tensor, indices: Tensor, row: int,
+              drawn: Any) -> list[tuple[Tensor, Tensor]]:  # fmt: skip
+    """Of both sides an anchor's congruent score and its incongruent ones, from gathered rows."""
+    images = drawn.columns.repeat_interleave(drawn.counts[row].long())
+    sides = ((student, method.bank_teacher), (teacher, method.bank_student))
+    return [
+        (bank[indices[row]] @ anchor[row] / 0.07, bank[images] @ anchor[row] / 0.07)
+        for anchor, bank in sides
+    ]
+
+
+@pytest.mark.parametrize("k", [16, 100])
+def test_infonce_is_the_score_minus_the_log_of_the_mean_exponential(k: int) -> None:
+    method = build(critic="infonce", lambda1=1.0, lambda2=0.0, negatives=k).eval()
+    batch = batch_of(4)
+    drawn = method.draw(batch.indices)
+    student, teacher = torch.randn(4, 12), torch.randn(4, 20)
+    e_s, e_t = method.embed_student(student), method.embed_teacher(teacher)
+    expected = torch.zeros(())
+    for row in range(4):
+        for congruent, others in scores_of(method, e_s, e_t, batch.indices, row, drawn):
+            assert len(others) == k
+            expected = expected - (congruent - others.exp().mean().log()) / 4
+    loss = method._loss(student, teacher, batch.indices, drawn)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [16, 100])
+def test_posterior_is_the_difference_of_the_bounded_critics_means(k: int) -> None:
+    method = build(critic="posterior", lambda1=1.0, lambda2=0.0, negatives=k).eval()
+    method.z.copy_(torch.tensor([300.0, 200.0]))
+    batch = batch_of(4)
+    drawn = method.draw(batch.indices)
+    student, teacher = torch.randn(4, 12), torch.randn(4, 20)
+    e_s, e_t = method.embed_student(student), method.embed_teacher(teacher)
+    expected = torch.zeros(())
+    for row in range(4):
+        sides = scores_of(method, e_s, e_t, batch.indices, row, drawn)
+        for z, (congruent, others) in zip(method.z, sides, strict=True):
+            g = [s.exp() / z / (s.exp() / z + k / 60) for s in (congruent, others)]
+            expected = expected - (g[0] - k * g[1].mean()) / 4
+    loss = method._loss(student, teacher, batch.indices, drawn)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("critic", CRITICS)
+def test_a_step_in_bf16_has_nearly_the_gradient_of_one_in_fp32(critic: str) -> None:
+    found = []
+    for low in (False, True):
+        method = build(setup(count=3000), critic=critic, feature_dim=64, negatives=2000)
+        generator = torch.Generator().manual_seed(0)
+        student = torch.randn(32, 12, generator=generator).requires_grad_()
+        teacher = torch.randn(32, 20, generator=generator)
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            method(features(student), features(teacher), batch_of(32)).backward()
+        assert student.grad is not None
+        found.append(student.grad)
+    assert (found[1] - found[0]).norm() < 0.02 * found[0].norm()
+
+
+def test_scores_are_lipschitz_as_documented() -> None:
+    """The map by 1, L2 normalisation by 1/r, the score by 1/τ in an embedding."""
+    method = build().double()
+    linear = method.embed_student.linear
+    assert torch.linalg.matrix_norm(linear.weight.detach(), 2).item() <= 1 + 1e-9
+    own = F.normalize(torch.randn(8, dtype=torch.float64), dim=0)
+    for length in (0.1, 1.0, 10.0):
+        pre = (length * F.normalize(torch.randn(8, dtype=torch.float64), dim=0)).requires_grad_()
+        score = F.normalize(pre, dim=0) @ own / 0.07
+        (slope,) = torch.autograd.grad(score, pre)
+        assert slope.norm().item() <= 1 / (0.07 * length) + 1e-9
+    close = torch.randn(2, 1000, 12, dtype=torch.float64)
+    mapped = [linear(x) for x in close]
+    assert ((mapped[0] - mapped[1]).norm(dim=1) <= (close[0] - close[1]).norm(dim=1) + 1e-9).all()
 
 
 # --- training -------------------------------------------------------------------------
@@ -326,6 +484,7 @@ def test_more_negatives_than_other_images() -> None:
     [
         {"critic": "wgan"}, {"temperature": 0.0}, {"momentum": 1.0}, {"feature_dim": 0},
         {"sinkhorn_epsilon": 0.0}, {"sinkhorn_iterations": 0}, {"negatives": 0},
+        {"local_on": "logits"}, {"transport": "emd"}, {"ipot_beta": 0.01}, {"ipot_iterations": 0},
     ],
     ids=lambda option: next(iter(option)),
 )  # fmt: skip
@@ -341,3 +500,18 @@ def test_registration() -> None:
     assert defaults["lambda1"] == 0.8 and defaults["lambda2"] == 0.05
     assert defaults["critic"] == "nce" and defaults["negatives"] == 16384
     assert registry.get("method", "crd").meta["beta"] == 0.8
+
+
+def test_options_that_came_later_are_no_part_of_an_older_runs_identity() -> None:
+    entry = registry.get("method", "wcord")
+    later = set(entry.meta["added"])
+    plain = resolve_options(entry, {})
+    assert set(entry.options) - set(plain) == later
+    given: dict[str, Any] = {
+        "local_on": "pooled", "local_trains_critic": True, "transport": "ipot", "ipot_beta": 0.1,
+        "ipot_iterations": 20,
+    }  # fmt: skip
+    for name, value in given.items():
+        assert resolve_options(entry, {name: value}) == {**plain, name: value}
+        assert resolve_options(entry, {name: entry.options[name].default}) == plain
+    assert set(given) == later

@@ -7,6 +7,7 @@ computed along with the value: a block stays in the processor's cache, and nothi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -133,6 +134,66 @@ class NoiseTerm(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return gradient * upstream, None, None, None, None, None
+
+
+class PosteriorTerm(torch.autograd.Function):
+    """Σ counts · σ(anchor · bank[columns]ᵀ − offset), differentiable by the anchor.
+
+    Arguments as for :func:`blocks`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, anchor: Tensor, bank: Tensor, columns: Tensor, counts: Tensor, offset: Tensor
+    ) -> Tensor:
+        total, gradient = anchor.new_zeros(()), torch.zeros_like(anchor)
+        for block in blocks(anchor, bank, columns, counts, offset):
+            chance = torch.sigmoid(block.scores, out=block.spare)
+            slope = torch.addcmul(chance, chance, chance, value=-1, out=block.scores)
+            total += (chance * block.used).sum()
+            if ctx.needs_input_grad[0]:
+                gradient += block.gradient(slope.mul_(block.used))
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream, None, None, None, None
+
+
+class LogSumExp(torch.autograd.Function):
+    """log Σ counts · exp(anchor · bank[columns]ᵀ) of each anchor, ``(B,)``; differentiable by it.
+
+    Sums are kept relative to the largest score so far: no temperature overflows. Arguments as
+    for :func:`blocks`; every row of ``counts`` has one that is not 0.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, bank: Tensor, columns: Tensor, counts: Tensor) -> Tensor:
+        largest = anchor.new_full((len(anchor),), -math.inf)
+        total, gradient = torch.zeros_like(largest), torch.zeros_like(anchor)
+        for block in blocks(anchor, bank, columns, counts, anchor.new_zeros(())):
+            # One that no row uses does not count, however large.
+            scores = block.scores.masked_fill_(block.used == 0, -math.inf)
+            now = torch.maximum(largest, scores.amax(0))
+            # A block of nothing but the own class leaves it at minus infinity.
+            base = now.nan_to_num(neginf=0.0)
+            kept = (largest - base).exp()
+            weights = torch.exp(scores.sub_(base), out=block.spare).mul_(block.used)
+            total = total * kept + weights.sum(0)
+            if ctx.needs_input_grad[0]:
+                gradient = gradient * kept[:, None] + block.gradient(weights)
+            largest = now
+        ctx.save_for_backward(gradient / total[:, None])
+        return largest + total.log()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream[:, None], None, None, None
 
 
 def _log_of_product(q: Tensor) -> Tensor | None:

@@ -57,17 +57,26 @@ def registered(kind: registry.Kind, name: str) -> registry.Entry:
 
 
 def resolve_options(entry: registry.Entry, given: dict[str, Any]) -> dict[str, Any]:
-    """Validate options against the definition's signature and fill in the defaults."""
+    """Validate options against the definition's signature and fill in the defaults.
+
+    An option that the registration names in ``added`` came after runs were stored: at its default
+    it is left out, so that their identities stay.
+    """
     for key in given:
         if key not in entry.options:
             hint = registry.nearest(key, entry.options) or "; it has none"
             raise Mistake(f": {entry.kind} {entry.name!r} has no such option{hint}", key)
     model = create_model(f"{entry.name} options", __base__=Strict, **registry.option_model(entry))  # type: ignore[call-overload]
     try:
-        return dict(model.model_validate(given).model_dump())
+        options = model.model_validate(given).model_dump()
     except ValidationError as error:
         first = error.errors()[0]
         raise Mistake(phrase(dict(first)), *first["loc"]) from None
+    return {
+        key: value
+        for key, value in options.items()
+        if key not in entry.meta.get("added", ()) or value != entry.options[key].default
+    }
 
 
 # --- saying what is wrong -------------------------------------------------------
