@@ -161,11 +161,11 @@ def test_a_refused_plugin_leaves_nothing_behind(tmp_path: Path) -> None:
         ("@register_model(5)\nclass A: pass", "5 cannot be a model's name"),
         (
             "@register_dataset('x')\ndef f(root, *, n: int = len('x')): pass",
-            "line 2: option 'n' needs a plain type and a literal default",
+            "line 2: option 'n' needs a plain type, or one of wcordbench.options,",
         ),
         (
             "@register_dataset('x')\ndef f(root, *, n: Tensor = 3): pass",
-            "line 2: option 'n' needs a plain type and a literal default",
+            "line 2: option 'n' needs a plain type, or one of wcordbench.options,",
         ),
         ("x = '\udc00'", "is not valid Python"),
         ("\0", "is not valid Python"),

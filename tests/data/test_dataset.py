@@ -37,7 +37,7 @@ def give(monkeypatch: pytest.MonkeyPatch) -> Any:
             return dataset
 
         def get(kind: str, name: str) -> Any:
-            return SimpleNamespace(load=lambda: loader, meta={})
+            return SimpleNamespace(load=lambda: loader, meta={}, arguments=dict)
 
         monkeypatch.setattr(registry, "get", get)
 

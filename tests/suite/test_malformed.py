@@ -87,7 +87,7 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "option out of range": (
         {"methods.1": {"name": "crd", "temperature": 0}},
-        ["key 'methods.1': temperature is 0.0; it must be positive"],
+        ["key 'methods.1.temperature' must be greater than or equal to 0.001, not 0"],
     ),
     "weight that weighs nothing": (
         {"methods.1": {"name": "kd", "alpha": 0.5}},
@@ -284,7 +284,7 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
                 "std": [0.5],
             }
         },
-        ["key 'dataset.options.image_size' must be a whole number above 0, not -4"],
+        ["key 'dataset.options.image_size' must be greater than 0, not -4"],
     ),
     "images too small for a network": (
         {"dataset.size": 4, "pairs.1.student": "vgg8"},

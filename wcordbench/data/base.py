@@ -121,7 +121,7 @@ def load(config: dict[str, Any], root: Path) -> Dataset:
 
     entry = registry.get("dataset", name)
     preset = entry.meta.get("preset", {})
-    dataset: Dataset = entry.load()(root, **preset, **config["options"])
+    dataset: Dataset = entry.load()(root, **preset, **entry.arguments(config["options"]))
     _check(dataset, name, len(config["mean"]))
     if "task" in config:
         dataset = apply_task(dataset, config["task"])

@@ -13,6 +13,7 @@ from wcordbench.data.files import ImageFiles
 from wcordbench.data.notes import warn
 from wcordbench.data.walk import Walk
 from wcordbench.errors import UserError
+from wcordbench.options import PositiveInt
 from wcordbench.registry import register_dataset
 
 #: what the second split is called where the suite does not say
@@ -26,9 +27,9 @@ def imagefolder(
     root: Path,
     *,
     folder: str,
-    image_size: int = 32,
+    image_size: PositiveInt = 32,
     grayscale: bool = False,
-    resize: int | None = None,
+    resize: PositiveInt | None = None,
     train: str = "train",
     test: str | None = None,
     follow_links: bool = False,

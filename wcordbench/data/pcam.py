@@ -14,13 +14,14 @@ from wcordbench.data.base import Dataset, Images
 from wcordbench.data.fetch import is_whole, why
 from wcordbench.data.notes import alone, may_download, say
 from wcordbench.errors import UserError
+from wcordbench.options import Annotated, Interval
 from wcordbench.registry import register_dataset
 
 SIDE = 96
 
 
 @register_dataset("pcam", title="PatchCamelyon", classes=2, size=96, channels=3, images=262144)
-def pcam(root: Path, *, images: int = 262144) -> Dataset:
+def pcam(root: Path, *, images: Annotated[int, Interval(ge=1, le=262144)] = 262144) -> Dataset:
     """262,144 training and 32,768 test patches of 96×96 pixels, from ``root/pcam``.
 
     The files are torchvision's, downloaded on first use; the validation images are left out.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Batch, Features, FirstStage, Method, Setup
 from wcordbench.methods.regressor import regressor, regressor_gap
+from wcordbench.options import Positive
 from wcordbench.registry import register_method
 
 
@@ -56,7 +57,7 @@ class ActivationBoundaries(Method):
         UserError: the pair is :meth:`unsupported`.
     """
 
-    def __init__(self, setup: Setup, *, margin: float = 1.0) -> None:
+    def __init__(self, setup: Setup, *, margin: Positive = 1.0) -> None:
         super().__init__(setup)
         reason = self.unsupported(setup)
         if reason:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wcordbench.methods.base import Batch, Features, Method, Setup
+from wcordbench.options import PositiveInt
 from wcordbench.registry import register_method
 
 
@@ -41,7 +42,7 @@ class CorrelationCongruence(Method):
         embedding: dimension D of both embeddings.
     """
 
-    def __init__(self, setup: Setup, *, embedding: int = 128) -> None:
+    def __init__(self, setup: Setup, *, embedding: PositiveInt = 128) -> None:
         super().__init__(setup)
         self.embed_student = nn.Linear(setup.student.pooled, embedding)
         self.embed_teacher = nn.Linear(setup.teacher.pooled, embedding)

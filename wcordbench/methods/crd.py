@@ -6,6 +6,7 @@ from torch import Tensor
 
 from wcordbench.methods.base import Batch, Features, Setup
 from wcordbench.methods.contrast import MemoryContrast, Negatives
+from wcordbench.options import Annotated, Interval, PositiveInt, Temperature
 from wcordbench.registry import register_method
 
 
@@ -27,10 +28,10 @@ class CRD(MemoryContrast):
         self,
         setup: Setup,
         *,
-        feature_dim: int = 128,
-        negatives: int = 16384,
-        temperature: float = 0.07,
-        momentum: float = 0.5,
+        feature_dim: PositiveInt = 128,
+        negatives: PositiveInt = 16384,
+        temperature: Temperature = 0.07,
+        momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.5,
     ) -> None:
         super().__init__(
             setup,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from wcordbench.methods.base import Batch, Features, Method, Setup
 from wcordbench.methods.logits import divergence, exact
+from wcordbench.options import NonNegative, PositiveInt, Temperature
 from wcordbench.registry import register_method
 
 
@@ -72,9 +73,9 @@ class CurriculumKD(Method):
         self,
         setup: Setup,
         *,
-        start: float = 1.0,
-        span: float = 20.0,
-        reversal_epochs: int = 10,
+        start: Temperature = 1.0,
+        span: NonNegative = 20.0,
+        reversal_epochs: PositiveInt = 10,
     ) -> None:
         super().__init__(setup)
         self.temperature = CurriculumTemperature(start, span, reversal_epochs)

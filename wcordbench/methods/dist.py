@@ -7,6 +7,7 @@ from torch import Tensor
 
 from wcordbench.methods.base import Batch, Features, Method, Setup
 from wcordbench.methods.logits import exact
+from wcordbench.options import NonNegative, Positive, Temperature
 from wcordbench.registry import register_method
 
 
@@ -45,10 +46,10 @@ class RelationMatching(Method):
         self,
         setup: Setup,
         *,
-        temperature: float = 4.0,
-        inter: float = 1.0,
-        intra: float = 1.0,
-        epsilon: float = 1e-8,
+        temperature: Temperature = 4.0,
+        inter: NonNegative = 1.0,
+        intra: NonNegative = 1.0,
+        epsilon: Positive = 1e-8,
     ) -> None:
         super().__init__(setup)
         self.temperature, self.inter, self.intra = temperature, inter, intra

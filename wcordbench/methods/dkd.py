@@ -7,6 +7,7 @@ from torch import Tensor
 
 from wcordbench.methods.base import Batch, Features, Method, Setup
 from wcordbench.methods.logits import decoupled, exact, too_few_classes
+from wcordbench.options import NonNegative, Temperature
 from wcordbench.registry import register_method
 
 
@@ -29,7 +30,12 @@ class DecoupledKD(Method):
     """
 
     def __init__(
-        self, setup: Setup, *, temperature: float = 4.0, tckd: float = 1.0, nckd: float = 8.0
+        self,
+        setup: Setup,
+        *,
+        temperature: Temperature = 4.0,
+        tckd: NonNegative = 1.0,
+        nckd: NonNegative = 8.0,
     ) -> None:
         super().__init__(setup)
         self.temperature, self.tckd, self.nckd = temperature, tckd, nckd

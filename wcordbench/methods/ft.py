@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Batch, Features, FirstStage, Method, Setup
 from wcordbench.methods.regressor import pool_to_smaller
+from wcordbench.options import Fraction, Positive
 from wcordbench.registry import register_method
 
 
@@ -109,7 +110,9 @@ class FactorTransfer(Method):
         UserError: ``factor_ratio`` leaves no channel.
     """
 
-    def __init__(self, setup: Setup, *, factor_ratio: float = 0.5, slope: float = 0.1) -> None:
+    def __init__(
+        self, setup: Setup, *, factor_ratio: Positive = 0.5, slope: Fraction = 0.1
+    ) -> None:
         super().__init__(setup)
         c_s, c_t = setup.student.stages[-1][0], setup.teacher.stages[-1][0]
         factors = int(c_t * factor_ratio)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wcordbench.methods.base import Batch, Features, Method, Setup
+from wcordbench.options import Temperature
 from wcordbench.registry import register_method
 
 
@@ -38,7 +39,7 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) 
 class KD(Method):
     """Match the teacher's softened class probabilities."""
 
-    def __init__(self, setup: Setup, *, temperature: float = 4.0) -> None:
+    def __init__(self, setup: Setup, *, temperature: Temperature = 4.0) -> None:
         super().__init__(setup)
         self.temperature = temperature
 

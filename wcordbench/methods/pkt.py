@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wcordbench.methods.base import Batch, Features, Method, Setup
+from wcordbench.options import Positive
 from wcordbench.registry import register_method
 
 
@@ -60,7 +61,7 @@ class ProbabilisticTransfer(Method):
         epsilon: ε, also added to the features' norms.
     """
 
-    def __init__(self, setup: Setup, *, epsilon: float = 1e-7) -> None:
+    def __init__(self, setup: Setup, *, epsilon: Positive = 1e-7) -> None:
         super().__init__(setup)
         self.epsilon = epsilon
 

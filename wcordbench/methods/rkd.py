@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wcordbench.methods.base import Batch, Features, Method, Setup
+from wcordbench.options import NonNegative
 from wcordbench.registry import register_method
 
 #: Distances below this share of the greatest one are rounding errors and count as zero,
@@ -126,7 +127,11 @@ class Relational(Method):
     """
 
     def __init__(
-        self, setup: Setup, *, distance_weight: float = 25.0, angle_weight: float = 50.0
+        self,
+        setup: Setup,
+        *,
+        distance_weight: NonNegative = 25.0,
+        angle_weight: NonNegative = 50.0,
     ) -> None:
         super().__init__(setup)
         self.distance_weight = distance_weight

@@ -14,6 +14,7 @@ from wcordbench.methods.logits import (
     too_few_classes,
     two_valued,
 )
+from wcordbench.options import NonNegative, Temperature
 from wcordbench.registry import register_method
 
 
@@ -46,10 +47,10 @@ class RefinedLogits(Method):
         self,
         setup: Setup,
         *,
-        temperature: float = 4.0,
-        confidence_temperature: float = 1.0,
-        scd: float = 1.0,
-        mcd: float = 8.0,
+        temperature: Temperature = 4.0,
+        confidence_temperature: Temperature = 1.0,
+        scd: NonNegative = 1.0,
+        mcd: NonNegative = 8.0,
     ) -> None:
         super().__init__(setup)
         self.temperature, self.confidence_temperature = temperature, confidence_temperature

@@ -9,6 +9,7 @@ from wcordbench.methods.base import Batch, Features, Method, Setup
 from wcordbench.methods.ctkd import CurriculumTemperature, tempered_loss
 from wcordbench.methods.dkd import decoupled_loss
 from wcordbench.methods.logits import divergence, exact, standardise, too_few_classes
+from wcordbench.options import NonNegative, Positive, PositiveInt, Temperature
 from wcordbench.registry import register_method
 
 
@@ -56,7 +57,9 @@ class StandardisedKD(Standardised):
         epsilon: added to the deviation.
     """
 
-    def __init__(self, setup: Setup, *, temperature: float = 2.0, epsilon: float = 1e-7) -> None:
+    def __init__(
+        self, setup: Setup, *, temperature: Temperature = 2.0, epsilon: Positive = 1e-7
+    ) -> None:
         super().__init__(setup, epsilon)
         self.temperature = temperature
 
@@ -82,10 +85,10 @@ class StandardisedDKD(Standardised):
         self,
         setup: Setup,
         *,
-        temperature: float = 2.0,
-        tckd: float = 1.0,
-        nckd: float = 8.0,
-        epsilon: float = 1e-7,
+        temperature: Temperature = 2.0,
+        tckd: NonNegative = 1.0,
+        nckd: NonNegative = 8.0,
+        epsilon: Positive = 1e-7,
     ) -> None:
         super().__init__(setup, epsilon)
         self.temperature, self.tckd, self.nckd = temperature, tckd, nckd
@@ -112,10 +115,10 @@ class StandardisedCTKD(Standardised):
         self,
         setup: Setup,
         *,
-        start: float = 1.0,
-        span: float = 2.0,
-        reversal_epochs: int = 10,
-        epsilon: float = 1e-7,
+        start: Temperature = 1.0,
+        span: NonNegative = 2.0,
+        reversal_epochs: PositiveInt = 10,
+        epsilon: Positive = 1e-7,
     ) -> None:
         super().__init__(setup, epsilon)
         self.temperature = CurriculumTemperature(start, span, reversal_epochs)

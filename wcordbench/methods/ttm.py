@@ -7,6 +7,7 @@ from torch import Tensor
 
 from wcordbench.methods.base import Batch, Features, Method, Setup
 from wcordbench.methods.logits import divergence, exact
+from wcordbench.options import Annotated, Interval
 from wcordbench.registry import register_method
 
 
@@ -47,7 +48,9 @@ class TransformedTeacherMatching(Method):
         exponent: g = 1/T.
     """
 
-    def __init__(self, setup: Setup, *, exponent: float = 0.1) -> None:
+    def __init__(
+        self, setup: Setup, *, exponent: Annotated[float, Interval(gt=0, le=1)] = 0.1
+    ) -> None:
         super().__init__(setup)
         self.exponent = exponent
 
@@ -69,7 +72,9 @@ class WeightedTeacherMatching(Method):
         exponent: g = 1/T.
     """
 
-    def __init__(self, setup: Setup, *, exponent: float = 0.1) -> None:
+    def __init__(
+        self, setup: Setup, *, exponent: Annotated[float, Interval(gt=0, le=1)] = 0.1
+    ) -> None:
         super().__init__(setup)
         self.exponent = exponent
 

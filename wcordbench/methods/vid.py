@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Batch, Features, Method, Setup
 from wcordbench.methods.regressor import pool_to_smaller
+from wcordbench.options import Positive
 from wcordbench.registry import register_method
 
 
@@ -113,7 +114,7 @@ class VariationalInformation(Method):
     """
 
     def __init__(
-        self, setup: Setup, *, initial_variance: float = 5.0, epsilon: float = 1e-5
+        self, setup: Setup, *, initial_variance: Positive = 5.0, epsilon: Positive = 1e-5
     ) -> None:
         super().__init__(setup)
         pairs = zip(setup.student.stages, setup.teacher.stages, strict=False)

@@ -15,6 +15,15 @@ from wcordbench.methods.base import Batch, Features, Setup
 from wcordbench.methods.contrast import MemoryContrast, Negatives
 from wcordbench.methods.scores import LogSumExp, PosteriorTerm, product_dtype
 from wcordbench.methods.transport import ipot_plan, sinkhorn_plan
+from wcordbench.options import (
+    Annotated,
+    Ge,
+    Interval,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Temperature,
+)
 from wcordbench.registry import register_method
 
 __all__ = ["WCoRD", "ipot_plan", "sinkhorn_plan"]
@@ -95,20 +104,20 @@ class WCoRD(MemoryContrast):
         self,
         setup: Setup,
         *,
-        lambda1: float = 0.8,
-        lambda2: float = 0.05,
+        lambda1: NonNegative = 0.8,
+        lambda2: NonNegative = 0.05,
         critic: Literal["nce", "dual", "infonce", "posterior"] = "nce",
-        feature_dim: int = 128,
-        negatives: int = 16384,
-        temperature: float = 0.07,
-        momentum: float = 0.5,
-        sinkhorn_epsilon: float = 0.05,
-        sinkhorn_iterations: int = 50,
+        feature_dim: PositiveInt = 128,
+        negatives: PositiveInt = 16384,
+        temperature: Temperature = 0.07,
+        momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.5,
+        sinkhorn_epsilon: Positive = 0.05,
+        sinkhorn_iterations: PositiveInt = 50,
         local_on: Literal["embedding", "pooled"] = "embedding",
         local_trains_critic: bool = False,
         transport: Literal["sinkhorn", "ipot"] = "sinkhorn",
-        ipot_beta: float = 0.5,
-        ipot_iterations: int = 50,
+        ipot_beta: Annotated[float, Ge(0.05)] = 0.5,
+        ipot_iterations: PositiveInt = 50,
     ) -> None:
         super().__init__(
             setup,

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import reprlib
+import typing
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from wcordbench import registry
 from wcordbench.errors import UserError
@@ -35,10 +44,43 @@ class Mistake(ValueError):  # noqa: N818
         self.message, self.at = message, at
 
 
-class Strict(BaseModel):
+class Word(str):
+    """``yes``, ``no``, ``on`` or ``off``, written without quotes.
+
+    YAML 1.1 takes them for true and false, and people for that or for text (a class of images
+    that is called "no"): which, the type of their key decides.
+    """
+
+    __slots__ = ()
+
+    @property
+    def truth(self) -> bool:
+        """What it is for YAML 1.1."""
+        return self.lower() in ("yes", "on")
+
+
+def meant(value: Any, annotation: Any) -> Any:
+    """A value of a suite for a key of this type: a :class:`Word` is true or false, or text."""
+    if not isinstance(value, Word):
+        return value
+    is_flag = annotation is bool or bool in typing.get_args(annotation)
+    return value.truth if is_flag else str(value)
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Strict(_Options):
     """Unknown keys are errors, and so are values of another type ("5" is not 5)."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    @model_validator(mode="before")
+    @classmethod
+    def _words(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields
+        return {k: meant(v, fields[k].annotation) if k in fields else v for k, v in values.items()}
 
 
 SCHEDULES = ("step", "one_cycle")
@@ -59,24 +101,33 @@ def registered(kind: registry.Kind, name: str) -> registry.Entry:
 def resolve_options(entry: registry.Entry, given: dict[str, Any]) -> dict[str, Any]:
     """Validate options against the definition's signature and fill in the defaults.
 
-    An option that the registration names in ``added`` came after runs were stored: at its default
-    it is left out, so that their identities stay.
+    Returns:
+        JSON values only, as a run's configuration holds them: a tuple is a list, and an option
+        that the definition did not always have (``added``) is left out at its default.
+
+    Raises:
+        Mistake: an option is unknown, missing, of another type or out of its range.
     """
     for key in given:
         if key not in entry.options:
             hint = registry.nearest(key, entry.options) or "; it has none"
             raise Mistake(f": {entry.kind} {entry.name!r} has no such option{hint}", key)
-    model = create_model(f"{entry.name} options", __base__=Strict, **registry.option_model(entry))  # type: ignore[call-overload]
-    try:
-        options = model.model_validate(given).model_dump()
+    model = create_model(f"{entry.name} options", __base__=_Options, **registry.option_model(entry))  # type: ignore[call-overload]
+    given = {k: meant(v, entry.options[k].annotation) for k, v in given.items()}
+    try:  # as JSON, in which a list can be a tuple and all else is as strict
+        options = model.model_validate_json(json.dumps(given, default=str)).model_dump()
     except ValidationError as error:
         first = error.errors()[0]
         raise Mistake(phrase(dict(first)), *first["loc"]) from None
-    return {
-        key: value
-        for key, value in options.items()
-        if key not in entry.meta.get("added", ()) or value != entry.options[key].default
-    }
+    plain = {name: _plain(value) for name, value in options.items()}
+    later = {n: _plain(entry.options[n].default) for n in entry.meta.get("added", ())}
+    return {n: v for n, v in plain.items() if n not in later or v != later[n]}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 # --- saying what is wrong -------------------------------------------------------
@@ -88,6 +139,7 @@ _PHRASES = {
     "string_type": "must be text",
     "bool_type": "must be true or false",
     "list_type": "must be a list",
+    "tuple_type": "must be a list",
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
     "model_attributes_type": "must be a mapping",

@@ -74,22 +74,12 @@ class Dataset(Strict):
         return side
 
     def resolved_options(self) -> dict[str, Any]:
-        """Every option of the dataset, the defaults included.
-
-        Options that came after runs were stored (``added`` in the registration) are left out
-        at their default, so that the identities of those runs stay.
+        """Every option of the dataset, the defaults included; see :func:`resolve_options`.
 
         Raises:
             Mistake: an option is unknown, missing or of the wrong type.
         """
-        entry = registered("dataset", self.name)
-        options = resolve_options(entry, self.options)
-        later = entry.meta.get("added", ())
-        return {
-            key: value
-            for key, value in options.items()
-            if key not in later or value != entry.options[key].default
-        }
+        return resolve_options(registered("dataset", self.name), self.options)
 
 
 class Task(Strict):

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from wcordbench import registry
 from wcordbench.errors import UserError
+from wcordbench.suite.base import Word
 from wcordbench.suite.blame import first, written_part
 from wcordbench.suite.schema import (
     Mistake,
@@ -40,7 +41,7 @@ Location = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML: a key that stands twice is an error, 5e-4 is a number, a date is text."""
+    """Safe YAML: a key that stands twice is an error, plain scalars are what people mean."""
 
     flow_level: int
 
@@ -76,22 +77,55 @@ def _problem(problem: str, node: yaml.Node) -> yaml.YAMLError:
 
 
 def _implicit(loader: type[_Loader]) -> None:
-    # YAML 1.1 reads 5e-4 (no dot) and 1.5e3 (no sign) as text; every user means the number.
-    loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-        list("-+.0123456789"),
-    )
-    loader.yaml_implicit_resolvers = {
-        first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in loader.yaml_implicit_resolvers.items()
+    """Plain scalars as people mean them, where YAML 1.1 does not.
+
+    5e-4 (no dot) and 1.5e3 (no sign) are numbers; a date, 1:30 and 2024_01 are text, 1_000 is a
+    number; yes, no, on and off are what their key takes, see :class:`Word`.
+    """
+    kept = {"null", "merge", "value"}
+    resolvers: dict[str, list[Any]] = {
+        start: [(tag, regexp) for tag, regexp in pairs if tag.rpartition(":")[2] in kept]
+        for start, pairs in loader.yaml_implicit_resolvers.items()
     }
+    loader.yaml_implicit_resolvers = resolvers
+    digits = "-+0123456789"
+    thousands = r"[1-9][0-9]{0,2}(?:_[0-9]{3})+"
+    for tag, pattern, starts in (
+        ("tag:yaml.org,2002:bool", r"(?:true|True|TRUE|false|False|FALSE)", "tTfF"),
+        ("!word", r"(?:yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF)", "yYnNoO"),
+        ("!octal", r"[-+]?0[0-9_]*[0-9]", digits),
+        ("tag:yaml.org,2002:int", rf"[-+]?(?:0|[1-9][0-9]*|{thousands})", digits),
+        ("tag:yaml.org,2002:int", r"[-+]?0(?:x[0-9a-fA-F]+|b[01]+)", digits),
+        (
+            "tag:yaml.org,2002:float",
+            rf"[-+]?(?:(?:{thousands}|[0-9]+)\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?",
+            digits + ".",
+        ),
+        ("tag:yaml.org,2002:float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
+    ):
+        loader.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$"), list(starts))
+
+
+def _octal(loader: _Loader, node: yaml.ScalarNode) -> Any:  # noqa: ARG001
+    number = node.value.lstrip("+-").replace("_", "").lstrip("0") or "0"
+    raise _problem(
+        f"{node.value} begins with 0, which can mean base 8; write {number}, or"
+        f" '{node.value}' in quotes if it is text",
+        node,
+    )
+
+
+def _word(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    known = node.value.lower() in ("yes", "no", "on", "off")
+    return Word(node.value) if known else _refuse(loader, node)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_constructor(None, _refuse)
 for _tag in ("binary", "timestamp", "omap", "pairs", "set"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _refuse)
+_Loader.add_constructor("!octal", _octal)
+_Loader.add_constructor("!word", _word)
 _implicit(_Loader)
 
 
@@ -279,7 +313,7 @@ def _plain(value: Any, at: Location = ()) -> Any:
             if not isinstance(key, str):
                 raise Mistake(f"holds the key {show(key)}, which is not text; quote it", *at)
             _plain(key, at)
-        return {key: _plain(item, (*at, key)) for key, item in value.items()}
+        return {str(key): _plain(item, (*at, key)) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item, (*at, i)) for i, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):

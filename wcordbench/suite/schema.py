@@ -225,7 +225,8 @@ class MethodSpec(BaseModel):
         terms = []
         for i, (entry, options) in enumerate(zip(entries, given, strict=True)):
             own = self.beta if self.beta is not None else entry.meta.get("beta", 1.0)
-            added = self.alpha if self.alpha is not None else 1.0
+            usual = entries[0].meta.get("alpha", 1.0)
+            added = self.alpha if self.alpha is not None else usual
             terms.append(
                 MethodTerm(
                     name=entry.name,

@@ -32,8 +32,8 @@ class Objective(nn.Module):
         for term in config["terms"]:
             if setup is None:
                 raise ValueError(f"method {term['name']!r} needs a teacher")
-            method_class = registry.get("method", term["name"]).load()
-            self.terms.append(method_class(setup, **term["options"]))
+            entry = registry.get("method", term["name"])
+            self.terms.append(entry.load()(setup, **entry.arguments(term["options"])))
 
     @property
     def methods(self) -> list[Method]:
