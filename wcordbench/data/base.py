@@ -117,6 +117,7 @@ def load(config: dict[str, Any], root: Path) -> Dataset:
             what a network can be trained on (no images, not square, labels without a class).
     """
     name = config["name"]
+    from wcordbench.data.holdout import hold_out
     from wcordbench.data.task import apply_task
 
     entry = registry.get("dataset", name)
@@ -126,6 +127,8 @@ def load(config: dict[str, Any], root: Path) -> Dataset:
     if "task" in config:
         dataset = apply_task(dataset, config["task"])
         _check(dataset, name, len(config["mean"]))
+    if "holdout" in config:
+        dataset = hold_out(dataset, config["holdout"])
     size = config["size"]
     files = isinstance(dataset.train, ImageFiles) or isinstance(dataset.test, ImageFiles)
     if files:

@@ -10,7 +10,7 @@ from typing import Any
 from wcordbench.errors import UserError
 from wcordbench.reporting import plot
 from wcordbench.reporting.plot import Out
-from wcordbench.reporting.table import METRICS
+from wcordbench.reporting.table import measured
 from wcordbench.results.store import RunFolder, Store
 from wcordbench.suite.runs import Cell
 from wcordbench.suite.schema import Suite
@@ -72,7 +72,7 @@ def curves(suite: Suite, cells: Iterable[Cell], store: Store, out: Out) -> None:
     bands = any(len(s) > 1 for _, rows, _ in panels for s in rows.values())
     text = "epoch" + "; line: mean, band: lowest to highest seed" * bands
     figure.supxlabel(text)
-    figure.supylabel(METRICS[suite.metric].partition(" after")[0])
+    figure.supylabel(measured(suite).partition(" after")[0].rstrip(","))
     plot.save(pyplot, figure, out)
 
 

@@ -89,7 +89,7 @@ def _architecture(model: str) -> str:
 def privileged(suite: Suite) -> bool:
     """Whether a suite has a pair of the supplement's Table 2 and is measured as there."""
     pairs = [(_architecture(p.teacher.model), p.student) for p in suite.pairs]
-    return suite.metric == "auc" and PRIVILEGED in pairs
+    return suite.metric == "auc" and suite.dataset.holdout is None and PRIVILEGED in pairs
 
 
 def differences(suite: Suite) -> list[str] | None:
@@ -97,10 +97,14 @@ def differences(suite: Suite) -> list[str] | None:
 
     Returns:
         One phrase a departure (none for the full protocol), or None where nothing was
-        published for the dataset.
+        published for the dataset, or the scores are of training images held out.
     """
-    plain = suite.task is None and not any(
-        view.config(suite.dataset) for view in (suite.views.teacher, suite.views.student)
+    plain = (
+        suite.task is None
+        and suite.dataset.holdout is None
+        and not any(
+            view.config(suite.dataset) for view in (suite.views.teacher, suite.views.student)
+        )
     )
     if suite.dataset.name != "cifar100" or suite.metric != "top1" or not plain:
         return None

@@ -27,6 +27,16 @@ BEST_EPOCH = "BEST epoch on the test set: top-1 accuracy (%)"
 Compare = Literal["published", "none"]
 
 
+def measured(suite: Suite, best_epoch: bool = False) -> str:
+    """What a suite's numbers are, and of which images."""
+    held = suite.dataset.holdout
+    if held is None:
+        return BEST_EPOCH if best_epoch else METRICS[suite.metric]
+    what = {"top1": "Top-1 accuracy", "top5": "Top-5 accuracy", "auc": "AUC"}[suite.metric]
+    when = "best" if best_epoch else "last"
+    return f"{what} (%) of {held:,} training images held out, after the {when} epoch"
+
+
 @dataclass(frozen=True)
 class Entry:
     """One cell.
@@ -135,6 +145,11 @@ def build(
         UserError: a result is damaged, there is nothing published to compare with, or no best
             epoch is known of the suite's metric.
     """
+    if compare == "published" and suite.dataset.holdout is not None:
+        raise UserError(
+            "--compare published: the scores are of training images held out (dataset.holdout), and"
+            " the published numbers of the test images; leave it out"
+        )
     if best_epoch:
         _best_epoch_known(suite, compare)
         compare = "none"
@@ -175,13 +190,14 @@ def build(
     if best_epoch:
         title += " (BEST epoch)"
         remarks.append(
-            "Best epoch on the TEST set: not comparable with accuracies after the last epoch, which"
-            " are what counts, nor with published ones. Choosing the epoch by the test images"
-            " flatters every method."
+            f"Best epoch on the {'TEST set' if suite.dataset.holdout is None else 'images shown'}:"
+            " not comparable with accuracies after the last epoch, which are what counts, nor with"
+            " published ones. Choosing the epoch by the images that are shown flatters every"
+            " method."
         )
     return Table(
         title,
-        BEST_EPOCH if best_epoch else METRICS[suite.metric],
+        measured(suite, best_epoch),
         [p.teacher.model for p in pairs],
         [p.student for p in pairs],
         rows,
@@ -264,6 +280,12 @@ def _remarks(
             f" ({len(images)} fingerprints); wcordbench verify names the runs."
         )
     title = registry.get("dataset", suite.dataset.name).meta.get("title", suite.dataset.name)
+    if suite.dataset.holdout is not None:
+        remarks.append(
+            f"Scores are of {suite.dataset.holdout:,} training images that no network here was"
+            " trained on, as many of each class; the test images were not used. Not comparable with"
+            " scores on test images, nor with published ones."
+        )
     if differences:
         schedule = f"Reduced schedule on {title}: {'; '.join(differences)}."
         if beside:

@@ -38,6 +38,11 @@ class Dataset(Strict):
         list[Annotated[float, Field(gt=0, le=1)]],
         in_unit("of values in [0, 1]", [0.2675, 0.2565, 0.2761]),
     ] = Field(description="what the images are divided by, one value a channel")
+    holdout: Annotated[PositiveInt | None, in_unit("images", 5000)] = Field(
+        None,
+        description="scores are of that many training images, which no network of the suite is"
+        " trained on: a fixed draw, as many of each class; null: of the test images",
+    )
 
     @model_validator(mode="after")
     def _known(self) -> Dataset:
@@ -72,6 +77,37 @@ class Dataset(Strict):
         """Side of the images as they are loaded, where the suite or the dataset says it."""
         side: int | None = self.size or registered("dataset", self.name).meta.get("size")
         return side
+
+    def check_holdout(self, task: Task | None) -> None:
+        """Check what is known of the held-out images without the data.
+
+        Raises:
+            Mistake: they cannot be as many of each class, or are all there are.
+        """
+        meta = registered("dataset", self.name).meta
+        classes = task.classes if task is not None else meta.get("classes")
+        if self.holdout is None or classes is None:
+            return
+        if self.holdout % classes:
+            near = max(1, round(self.holdout / classes)) * classes
+            raise Mistake(
+                f"is {self.holdout}, but there are {classes} classes, of which it takes as many"
+                f" images each; give a multiple, such as {near}",
+                "holdout",
+            )
+        images = meta.get("images")
+        if images is not None and self.holdout >= images:
+            raise Mistake(
+                f"is {self.holdout}, but {self.name} has {images} training images; hold out fewer",
+                "holdout",
+            )
+
+    def config(self) -> dict[str, Any]:
+        """The part of a run's configuration: every value, and the holdout where there is one."""
+        values = {**self.model_dump(), "options": self.resolved_options()}
+        if self.holdout is None:
+            del values["holdout"]
+        return values
 
     def resolved_options(self) -> dict[str, Any]:
         """Every option of the dataset, the defaults included; see :func:`resolve_options`.

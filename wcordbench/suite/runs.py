@@ -75,7 +75,7 @@ def _dataset(suite: Suite) -> str:
 
     Resolved once, since a suite has thousands of runs.
     """
-    config = {**suite.dataset.model_dump(), "options": suite.dataset.resolved_options()}
+    config = suite.dataset.config()
     if suite.task is not None:
         config["task"] = suite.task.model_dump(exclude_none=True)
     return json.dumps(config, allow_nan=False)

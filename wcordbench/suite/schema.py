@@ -362,6 +362,22 @@ class Suite(Strict):
         return self
 
     @model_validator(mode="after")
+    def _holdout_fits(self) -> Suite:
+        try:
+            self.dataset.check_holdout(self.task)
+        except Mistake as error:
+            raise Mistake(error.message, "dataset", *error.at) from None
+        for i, pair in enumerate(self.pairs if self.dataset.holdout else ()):
+            for key in ("checkpoint", "pretrained"):
+                if isinstance(getattr(pair.teacher, key), str):
+                    raise Mistake(
+                        ": a file's network may have been trained on the images that"
+                        " dataset.holdout keeps from training; leave one of them out",
+                        "pairs", i, "teacher", key,
+                    )  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
     def _distinct(self) -> Suite:
         for what, names, of, remedy in (
             ("seeds", [str(s) for s in self.seeds], "", "remove one"),

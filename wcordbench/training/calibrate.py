@@ -279,6 +279,9 @@ def _random_dataset(config: dict[str, Any]) -> Dataset | None:
         )
 
     names = tuple(map(str, range(meta["classes"])))
+    held = config.get("holdout")
+    if held is not None:
+        return Dataset(split(meta["images"] - held), split(held), names)
     return Dataset(split(meta["images"]), split(meta["test_images"]), names)
 
 

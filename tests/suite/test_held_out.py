@@ -1,0 +1,104 @@
+"""``dataset.holdout`` in a suite: identity, mistakes, and what tables say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wcordbench.errors import UserError
+from wcordbench.reporting.compare import not_judged
+from wcordbench.reporting.render import render
+from wcordbench.reporting.table import build
+from wcordbench.results.store import Store
+from wcordbench.suite import Suite, expand, load_suite
+
+Load = Callable[[dict[str, Any]], Suite]
+ROOT = Path(__file__).parents[2]
+
+
+def test_it_is_part_of_the_identity_where_it_is_set(base: dict[str, Any], load: Load) -> None:
+    plain = expand(load(base))
+    assert all("holdout" not in c.run.config["dataset"] for c in plain)
+    base["dataset"]["holdout"] = None
+    assert [c.run.id for c in expand(load(base))] == [c.run.id for c in plain]
+    base["dataset"]["holdout"] = 100
+    held = expand(load(base))
+    assert not {c.run.id for c in held} & {c.run.id for c in plain}
+    base["dataset"]["holdout"] = 200
+    assert not {c.run.id for c in expand(load(base))} & {c.run.id for c in held}
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"holdout": 105}, ["dataset.holdout", "is 105", "10 classes", "such as 100"]),
+        ({"holdout": 0}, ["dataset.holdout"]),
+        ({"holdout": "5000"}, ["dataset.holdout", "whole number"]),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    base: dict[str, Any], load: Load, change: dict[str, Any], parts: list[str]
+) -> None:
+    base["dataset"].update(change)
+    with pytest.raises(UserError) as caught:
+        load(base)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_more_than_there_are_is_refused() -> None:
+    with pytest.raises(UserError, match="is 50000, but cifar100 has 50000 training images"):
+        load_suite(ROOT / "suites" / "cifar100.yaml", ["dataset.holdout=50000"])
+
+
+def test_a_tasks_classes_count(base: dict[str, Any], load: Load) -> None:
+    base["task"] = {"groups": {"a": [0, 1], "b": [2], "c": [3]}}
+    base["dataset"]["holdout"] = 9
+    assert load(base).dataset.holdout == 9
+    base["dataset"]["holdout"] = 10
+    with pytest.raises(UserError, match="3 classes"):
+        load(base)
+
+
+@pytest.mark.parametrize("key", ["checkpoint", "pretrained"])
+def test_a_teacher_from_a_file_may_have_seen_them(
+    base: dict[str, Any], load: Load, tmp_path: Path, key: str
+) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"weights")
+    base["pairs"][1]["teacher"] = {"model": "wrn_16_2", key: str(tmp_path / "weights.pth")}
+    load(base)
+    base["dataset"]["holdout"] = 100
+    with pytest.raises(UserError, match=rf"pairs\.1\.teacher\.{key}.*dataset\.holdout"):
+        load(base)
+
+
+@pytest.mark.parametrize("name", ["cifar100", "privileged"])
+def test_never_beside_published_numbers(name: str, tmp_path: Path) -> None:
+    """Whatever else is as published."""
+    store, file = Store(tmp_path), ROOT / "suites" / f"{name}.yaml"
+    held = load_suite(file, ["dataset.holdout=500"])
+    for suite, beside in ((load_suite(file), True), (held, False)):
+        table = build(suite, expand(suite), store, None)
+        assert any(e.published for _, row in table.rows for e in row) is beside
+        text = render(table, "text")
+        assert ("training images held out" in table.metric) is not beside
+        assert ("no network here was trained on" in " ".join(text.split())) is not beside
+    with pytest.raises(UserError, match=r"--compare published.*held out"):
+        build(held, expand(held), store, "published")
+    assert not_judged(held) is not None
+    assert "test" not in table.metric.lower()
+
+
+def test_the_best_epoch_of_them_is_not_one_on_test_images(
+    base: dict[str, Any], load: Load, tmp_path: Path
+) -> None:
+    base["dataset"]["holdout"] = 100
+    suite = load(base)
+    table = build(suite, expand(suite), Store(tmp_path), None, best_epoch=True)
+    assert (
+        table.metric == "Top-1 accuracy (%) of 100 training images held out, after the best epoch"
+    )
+    assert "TEST" not in " ".join(table.remarks)
