@@ -51,6 +51,8 @@ class NegativeSampler(nn.Module):
     rank: Tensor
     end: Tensor
     size: Tensor
+    others: Tensor
+    group: Tensor
 
     def __init__(self, labels: Tensor, negatives: int) -> None:
         super().__init__()
@@ -75,6 +77,13 @@ class NegativeSampler(nn.Module):
         self.register_buffer("rank", torch.argsort(order), persistent=False)
         self.register_buffer("end", size.cumsum(0), persistent=False)
         self.register_buffer("size", size, persistent=False)
+        # How many images are outside a class: classes that draw with replacement from as many
+        # share their draws. All of them are drawn in every batch, whatever it holds, so that
+        # no shape depends on it.
+        short = (self.count - size).clamp(max=negatives)
+        others, group = torch.unique(short, return_inverse=True)
+        self.register_buffer("others", others, persistent=False)
+        self.register_buffer("group", group, persistent=False)
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> Negatives:
         """Draw for the images ``indices``, ``(B,)`` int64, on the generator's device."""
@@ -107,17 +116,16 @@ class NegativeSampler(nn.Module):
     def _with_replacement(self, own: Tensor, columns: Tensor, generator: torch.Generator) -> Tensor:
         """How often k draws with replacement hit each column, ``(B, N)``."""
         size, end = self.size[own, None], self.end[own, None]
-        others, group = torch.unique(self.count - size.squeeze(1), return_inverse=True)
         # 62 random bits: the remainder's deviation from uniform is below 1e-12.
         draws = torch.randint(
-            1 << 62, (len(others), self.negatives), generator=generator, device=own.device
+            1 << 62, (len(self.others), self.negatives), generator=generator, device=own.device
         )
-        draws = draws.remainder_(others[:, None])
-        tally = torch.zeros(len(others), self.count, device=own.device)
+        draws = draws.remainder_(self.others[:, None])
+        tally = torch.zeros(len(self.others), self.count, device=own.device)
         tally.scatter_add_(1, draws, torch.ones_like(draws, dtype=tally.dtype))
         # Candidate number r of a row is the r-th image by class, its own class left out.
         rank = self.rank[columns]
         after = rank >= end
         is_own = ~after & (rank >= end - size)
         candidate = torch.where(is_own, 0, rank - size * after)
-        return tally[group].gather(1, candidate).masked_fill_(is_own, 0.0)
+        return tally[self.group[own]].gather(1, candidate).masked_fill_(is_own, 0.0)

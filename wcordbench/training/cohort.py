@@ -259,7 +259,7 @@ class Cohort:
                 models.feature_shapes(run.config["model"], classes, size, channels),
                 models.feature_shapes(run.config["teacher"]["model"], classes, seen, channels),
                 classes,
-                self.batches.labels,
+                torch.from_numpy(self.dataset.train.labels),
             )
             reason = undefined(run.config["method"], setup)
             if reason:

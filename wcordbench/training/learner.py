@@ -164,14 +164,21 @@ class Learner:
         return chosen
 
     def _optimizer(self) -> torch.optim.SGD:
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             self._parameters(),
-            lr=self._rate,
+            lr=self.rate(),
             momentum=self.protocol["momentum"],
             weight_decay=self.protocol["weight_decay"],
             nesterov=self.protocol["nesterov"],
             fused=self.device.type in FUSED,
         )
+        self._give_rate(optimizer)
+        return optimizer
+
+    def _give_rate(self, optimizer: torch.optim.Optimizer) -> None:
+        """Have it read the tensor; given one from the start, it would ask for its value."""
+        for group in optimizer.param_groups:
+            group["lr"] = self._rate
 
     def start_epoch(self) -> None:
         """Set every module to the mode of the current stage."""
@@ -322,8 +329,7 @@ class Learner:
         self.student.load_state_dict(state["student"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate
+        self._give_rate(self.optimizer)
         self.loss_sum.copy_(state["loss_sum"])
         self.correct.copy_(state["correct"])
         self.seen, self.metrics = state["seen"], state["metrics"]
