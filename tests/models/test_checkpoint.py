@@ -9,12 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from wcordbench import models
+from wcordbench.data.notes import listening
 from wcordbench.errors import UserError
+from wcordbench.models.wrap import WithFeatures
+
+
+def zeros(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value * 0 for key, value in state.items()}
+
+
+#: of the same architecture, wider
+TEACHER = {
+    f"teacher.{k}": v for k, v in models.create("wrn_16_2", num_classes=100).state_dict().items()
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +50,38 @@ def model() -> nn.Module:
         lambda s: {"model": s, "opt": argparse.Namespace(model="resnet8", lr_decay=[150, 180])},
         lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}},
         lambda s: {k: v for k, v in s.items() if not k.endswith("num_batches_tracked")},
+        lambda s: {f"module._orig_mod.module.{k}": v for k, v in s.items()},
+        lambda s: {"state_dict": {f"net.backbone.{k}": v for k, v in s.items()}, "epoch": 3},
+        lambda s: {"net": s, "acc": 75.1, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}},
+        lambda s: {"anything": {"at_all": {f"x.{k}": v for k, v in s.items()}}},
+        lambda s: {"model": s, "best_acc": np.float64(75.1), "history": np.arange(3.0)},
+        lambda s: {**s, "best_acc": np.float32(75.1), "epoch": 9},
+        lambda s: {
+            "state_dict": {**{f"model.{k}": v for k, v in s.items()}, "loss.w": s["fc.bias"]}
+        },
+        lambda s: {"state_dict": {k: v * 0 for k, v in s.items()}, "state_dict_ema": s},
+        lambda s: {"model_ema": {f"module.{k}": v for k, v in s.items()}, "model": zeros(s)},
+        lambda s: {"model": s, "best": zeros(s)},
+        lambda s: {f"student.{k}": v for k, v in s.items()} | TEACHER,
     ],
-    ids=["bare", "crd", "crd-last", "data-parallel", "old"],
+    ids=[
+        "bare",
+        "crd",
+        "crd-last",
+        "data-parallel",
+        "old",
+        "compiled",
+        "lightning",
+        "net",
+        "deep",
+        "numpy",
+        "flat-numpy",
+        "beside",
+        "ema",
+        "ema-first",
+        "usual",
+        "distilled",
+    ],
 )
 def test_accepts(
     wrap: Callable[[Any], Any], state: dict[str, torch.Tensor], model: nn.Module, tmp_path: Path
@@ -157,3 +200,78 @@ def test_diverged(
     bad["layer2.0.bn1.running_var"][3] = value
     torch.save(bad, tmp_path / "a.pth")
     assert_refused(model, tmp_path / "a.pth", "NaN or infinite", "layer2.0.bn1.running_var")
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (
+            lambda s: {"state_dict": zeros(s), "state_dict_ema": s},
+            ["'state_dict_ema'", "EMA", "not"],
+        ),
+        (lambda s: {"model": s, "best": zeros(s)}, ["'model'", "not 'best'"]),
+        (lambda s: {**{f"model.{k}": v for k, v in s.items()}, "loss.w": s["fc.bias"]}, ["loss.w"]),
+        (lambda s: {f"_orig_mod.{k}": v for k, v in s.items()}, []),
+        (lambda s: {"model": s}, []),
+    ],
+)
+def test_a_choice_is_said_and_no_choice_is_not(
+    content: Callable[[Any], Any],
+    parts: list[str],
+    state: dict[str, torch.Tensor],
+    model: nn.Module,
+    tmp_path: Path,
+) -> None:
+    torch.save(content(state), tmp_path / "a.pth")
+    lines: list[str] = []
+    with listening(lines.append):
+        models.load_checkpoint(model, tmp_path / "a.pth")
+    assert len(lines) == bool(parts)
+    assert all(part in lines[0] for part in [str(tmp_path), *parts]) if parts else True
+
+
+def test_two_networks_that_could_be_meant_are_refused(
+    state: dict[str, torch.Tensor], model: nn.Module, tmp_path: Path
+) -> None:
+    both = {f"encoder_{x}.{k}": v for x in "qk" for k, v in state.items()}
+    torch.save({"state_dict": both}, tmp_path / "a.pth")
+    assert_refused(model, tmp_path / "a.pth", "'state_dict.encoder_q'", "save one of them")
+
+
+def test_quantised_weights_are_refused(
+    state: dict[str, torch.Tensor], model: nn.Module, tmp_path: Path
+) -> None:
+    torch.save({**state, "conv1.weight": state["conv1.weight"].to(torch.int8)}, tmp_path / "a.pth")
+    assert_refused(model, tmp_path / "a.pth", "int8 values in conv1.weight", "quantised")
+
+
+def test_another_architecture_behind_a_prefix_is_named_without_it(
+    model: nn.Module, tmp_path: Path
+) -> None:
+    other = models.create("resnet14", num_classes=100).state_dict()
+    torch.save({"net": {f"_orig_mod.{k}": v for k, v in other.items()}}, tmp_path / "a.pth")
+    assert_refused(
+        model, tmp_path / "a.pth", "another architecture", "unknown layer1.1.conv1.weight"
+    )
+
+
+@pytest.mark.parametrize("prefix", ["", "network.", "module.", "module.network."])
+def test_a_wrapped_network_takes_its_own_file(prefix: str, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)
+    )
+    wrapped = WithFeatures(network, "0", ["2"], "3", "4")
+    torch.save(
+        {"model": {prefix + k: v + 1 for k, v in network.state_dict().items()}}, tmp_path / "a"
+    )
+    models.load_checkpoint(wrapped, tmp_path / "a")
+    want = torch.load(tmp_path / "a")["model"]
+    got = wrapped.state_dict()
+    assert all(torch.equal(got["network." + k.removeprefix(prefix)], v) for k, v in want.items())
+    torch.save(wrapped.state_dict(), tmp_path / "b")
+    plain = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)
+    )
+    models.load_checkpoint(plain, tmp_path / "b")
+    assert all(torch.equal(plain.state_dict()[k], v) for k, v in network.state_dict().items())

@@ -296,11 +296,11 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "missing checkpoint": (
         {"pairs.0.teacher.checkpoint": "no/such.pth"},
-        ["key 'pairs.0.teacher.checkpoint': no/such.pth does not exist; correct the path"],
+        ["key 'pairs.0.teacher.checkpoint': /", "/no/such.pth does not exist; correct the path"],
     ),
     "checkpoint that is a folder": (
         {"pairs.0.teacher.checkpoint": "."},
-        ["key 'pairs.0.teacher.checkpoint': '.' cannot be read (Is a directory)"],
+        ["key 'pairs.0.teacher.checkpoint': ", "cannot be read (Is a directory)"],
     ),
     "name that leaves the folder": (
         {"name": "../x"},

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wcordbench.data.notes import warn
 from wcordbench.errors import UserError
+from wcordbench.models.contents import AmbiguousError, find
 
 _ADVICE = "give a checkpoint that holds a state_dict"
 
@@ -20,10 +24,12 @@ _ADVICE = "give a checkpoint that holds a state_dict"
 def load_checkpoint(model: nn.Module, path: str | Path, transfer: bool = False) -> None:
     """Load a model's weights from a file; the model is unchanged if that fails.
 
-    The file is what ``torch.save`` wrote of a state dict, or of a dict that has it under
-    ``model`` (the published CRD checkpoints) or ``state_dict``; or a ``.safetensors`` file.
-    ``module.``, which ``DataParallel`` puts before names, is removed; files of timm's networks
-    are taken with timm's names. Code in the file is never run.
+    The file is what ``torch.save`` wrote of a state dict, or of dictionaries that hold one under
+    any key (``model`` in the published CRD checkpoints), with any prefix before its names; or a
+    ``.safetensors`` file. See :mod:`wcordbench.models.contents` for what is taken of several;
+    a choice is told by :func:`wcordbench.data.notes.warn`. Files of timm's networks are taken
+    with timm's names, those of a network inside of ``WithFeatures`` with its own. Code in the
+    file is never run.
 
     Args:
         model: any network of :func:`wcordbench.models.create`.
@@ -33,11 +39,11 @@ def load_checkpoint(model: nn.Module, path: str | Path, transfer: bool = False) 
 
     Raises:
         UserError: the file is missing, damaged, not a checkpoint, holds other objects than
-            weights, belongs to another architecture or number of classes, or has NaN or
-            infinite weights.
+            weights, holds several networks' that could be meant, belongs to another
+            architecture or number of classes, or has quantised, NaN or infinite weights.
     """
     path = Path(path)
-    state = _state_dict(path, _read(path))
+    state = _state_dict(path, _read(path), model)
     if hasattr(model, "own_keys"):  # a network of another library
         state = cast(Any, model).own_keys(state, transfer)
     if transfer:
@@ -52,12 +58,13 @@ def _read(path: Path) -> Any:
             from safetensors.torch import load
 
             return load(path.read_bytes())
-        # The published code's last checkpoint of a run holds its options, a Namespace.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        # The published code's last checkpoint of a run holds its options, a Namespace; many hold
+        # an accuracy as a NumPy scalar.
+        with torch.serialization.safe_globals([argparse.Namespace, *_numpy()]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(
-            f"checkpoint {path} does not exist; correct the path or download the file"
+            f"checkpoint {path.absolute()} does not exist; correct the path or download the file"
         ) from None
     except OSError as error:
         raise UserError(
@@ -77,27 +84,35 @@ def _read(path: Path) -> Any:
         raise _damaged(path) from None
 
 
+def _numpy() -> list[Any]:
+    """What a NumPy scalar or array in a file is made by: nothing that does anything else."""
+    arrays = np.arange(1).__reduce__()[0]  # NumPy has moved it between modules
+    scalar = np.float64(1).__reduce__()[0]
+    made: list[Any] = [np.ndarray, np.dtype, arrays, scalar, codecs.encode]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        made += [(arrays, f"{module}._reconstruct"), (scalar, f"{module}.scalar")]
+    made += [type(np.dtype(code)) for code in np.typecodes["All"]]
+    return made
+
+
 def _damaged(path: Path) -> UserError:
     return UserError(
         f"checkpoint {path} is damaged or not a PyTorch file; copy or download it again"
     )
 
 
-def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        for key in ("model", "state_dict"):
-            if isinstance(content.get(key), Mapping):
-                content = content[key]
-                break
-    if not isinstance(content, Mapping) or not content:
-        raise UserError(f"checkpoint {path} holds no weights; {_ADVICE}")
-    for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise UserError(
-                f"checkpoint {path} holds no weights: {key!r} is of type "
-                f"{type(value).__name__}; {_ADVICE}"
-            )
-    return {key.removeprefix("module."): value for key, value in content.items()}
+def _state_dict(path: Path, content: Any, model: nn.Module) -> dict[str, Tensor]:
+    try:
+        found = find(content, model)
+    except AmbiguousError as error:
+        raise UserError(f"checkpoint {path} {error}") from None
+    if found is None:
+        kind = type(content).__name__
+        what = f": it is of type {kind}" if not isinstance(content, Mapping) else ""
+        raise UserError(f"checkpoint {path} holds no weights{what}; {_ADVICE}")
+    if found.remark:
+        warn(f"checkpoint {path}: {found.remark}")
+    return found.state
 
 
 def _check(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
@@ -136,6 +151,11 @@ def _check(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
             f"{tuple(expected[key].shape)}); name the model and image channels of its training"
         )
     for key, value in state.items():
+        if expected[key].is_floating_point() and not value.is_floating_point():
+            raise UserError(
+                f"checkpoint {path} has {str(value.dtype).removeprefix('torch.')} values in {key},"
+                " as quantised networks have; give the network of before its quantisation"
+            )
         if not torch.isfinite(value).all():
             raise UserError(
                 f"checkpoint {path} has NaN or infinite values in {key}; its training diverged, "

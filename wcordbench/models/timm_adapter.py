@@ -75,9 +75,10 @@ class TimmModel(nn.Module):
         """
         from timm.models import adapt_input_conv
 
-        if not any(key.startswith("model.") for key in state):
-            kept = {k: v for k, v in state.items() if not k.startswith(_AUXILIARY)}
-            state = {f"model.{key}": value for key, value in kept.items()}
+        if state and all(key.startswith("model.") for key in state):
+            state = {key.removeprefix("model."): value for key, value in state.items()}
+        kept = {k: v for k, v in state.items() if not k.startswith(_AUXILIARY)}
+        state = {f"model.{key}": value for key, value in kept.items()}
         first = pretrained_config(self.name).first_conv if transfer else None
         key = f"model.{first}.weight"
         if isinstance(first, str) and key in state and state[key].shape[1] == 3:

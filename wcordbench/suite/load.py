@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from wcordbench import registry
 from wcordbench.errors import UserError
+from wcordbench.suite import paths
 from wcordbench.suite.base import Word
 from wcordbench.suite.blame import first, written_part
 from wcordbench.suite.schema import (
@@ -256,7 +257,7 @@ def read_suite(path: str | Path, overrides: Iterable[str] = ()) -> Read:
         return found
     for override in overrides:
         found.source.overrides.append((override, _set(data, override)))
-    found.problem = _add_plugins(path, data)
+    found.problem = _add_plugins(path, data) or paths.resolve(path, data)
     if found.problem is None and isinstance(data.get("methods"), list):
         try:
             methods, found.swept = expand_sweeps(data["methods"])
@@ -374,7 +375,7 @@ def _add_plugins(path: Path, data: dict[str, Any]) -> Mistake | None:
     for i, plugin in enumerate(plugins if isinstance(plugins, list) else []):
         if isinstance(plugin, str):
             try:
-                registry.add_plugin(path.parent / plugin)
-            except UserError as error:
+                registry.add_plugin(paths.beside(path, plugin))
+            except (UserError, ValueError) as error:
                 return Mistake(f": {error}", "plugins", i)
     return None

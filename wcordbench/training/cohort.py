@@ -244,7 +244,8 @@ class Cohort:
         else:
             raise ValueError(f"{run.name} has a teacher that is neither a run nor a checkpoint")
         self.teacher_sha256 = checked_sha256(path, "the teacher's weights", expected, remedy)
-        models.load_checkpoint(model, path)
+        with data.listening(lambda line: self.report({"kind": "note", "line": line})):
+            models.load_checkpoint(model, path)
         model.requires_grad_(False).eval()
         if self.device.type == "cuda":  # on the CPU a run's bits are promised
             model = fold(model, size, channels)
