@@ -16,12 +16,13 @@ import math
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from wcordbench import options as option_types
 from wcordbench.errors import UserError
+from wcordbench.imports import beside
 
 Kind = Literal["method", "model", "dataset"]
 KINDS: tuple[Kind, ...] = ("method", "model", "dataset")
@@ -61,8 +62,10 @@ class Entry:
     options: dict[str, Option] = field(default_factory=dict)
     #: a method that declares a first stage of training
     two_stage: bool = False
-    #: of the text of the file, 16 hexadecimal digits
+    #: of a plugin's text and of what it imports of the user's own, 16 hexadecimal digits
     digest: str = ""
+    #: raised when the numbers that it gives change
+    version: int = 1
 
     @functools.cached_property
     def is_plugin(self) -> bool:
@@ -146,7 +149,6 @@ def _scan(file: Path, mtime_ns: int) -> list[Entry]:  # noqa: ARG001
     except (ValueError, RecursionError, MemoryError) as error:  # not text, or nested too deeply
         reason = str(error) or type(error).__name__
         raise UserError(f"{shown(file)} is not valid Python: {reason}") from None
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     entries = []
     for node in tree.body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef):
@@ -156,8 +158,7 @@ def _scan(file: Path, mtime_ns: int) -> list[Entry]:  # noqa: ARG001
                 continue
             name = getattr(decorator.func, "id", getattr(decorator.func, "attr", ""))
             if name in DECORATORS:
-                entry = _entry(file, node, decorator, DECORATORS[name])
-                entries.append(replace(entry, digest=digest))
+                entries.append(_entry(file, node, decorator, DECORATORS[name]))
     return entries
 
 
@@ -194,7 +195,8 @@ def _entry(
         raise UserError(f"{where}: added names {unknown!r}, which is no option")
     if kind == "dataset":  # what the decorator has fixed for this name is no option
         options = {n: o for n, o in options.items() if n not in meta.get("preset", {})}
-    return Entry(kind, name, file, node.name, summary, meta, options, two_stage)
+    version = meta.pop("version", 1)  # of the definition, no argument of a model's
+    return Entry(kind, name, file, node.name, summary, meta, options, two_stage, version=version)
 
 
 def _number(value: Any) -> bool:
@@ -233,7 +235,7 @@ def _check_meta(where: str, kind: Kind, key: str, meta: dict[str, Any]) -> None:
     Raises:
         UserError: it is.
     """
-    known = _META[kind]
+    known = {**_META[kind], "version": _COUNT}
     if key in known:
         fits, what = known[key]
         if not fits(meta[key]):
@@ -296,10 +298,11 @@ def import_file(file: Path) -> Any:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            with beside(file):
+                spec.loader.exec_module(module)
         except BaseException as error:
             del sys.modules[name]
-            if not isinstance(error, Exception):
+            if not isinstance(error, Exception) or isinstance(error, UserError):
                 raise
             reason = f"{type(error).__name__}: {error}"
             raise UserError(f"plugin {file} fails when imported: {reason}") from error

@@ -19,9 +19,11 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from wcordbench import imports
 from wcordbench.definitions import (
     DECORATORS,
     KINDS,
@@ -48,7 +50,11 @@ def _mark(obj: T) -> T:
 
 
 def register_model(name: str, **preset: Any) -> Callable[[T], T]:  # noqa: ARG001
-    """Register an architecture; ``preset`` is passed to its constructor.
+    """Register an architecture; ``preset``, less ``version``, is passed to its constructor.
+
+    ``version``, in this and the other decorators: a whole number, 1 where it is not given, to be
+    raised when a change of the definition changes its numbers. It is part of the identity of
+    the runs that are made of the definition.
 
     The constructor is called as ``cls(num_classes=…, in_channels=…, image_size=…, **preset)``.
     Stack the decorator to register several sizes of one family.
@@ -101,7 +107,7 @@ def add_plugin(path: str | Path) -> None:
         raise UserError(f"plugin {path} {what}; give the path of a Python file")
     if path in _plugins:
         return
-    entries = scan(path)
+    entries = [replace(entry, digest=imports.digest(path)) for entry in scan(path)]
     if not entries:
         raise UserError(
             f"plugin {path} registers nothing; decorate a class or function at its top level"
@@ -151,6 +157,7 @@ def forget_plugins() -> None:
     """Undo every :func:`add_plugin`, for tests."""
     for path in _plugins:
         sys.modules.pop(module_name(path), None)
+        imports.forget(path)
     _plugins.clear()
     catalogue.cache_clear()
 

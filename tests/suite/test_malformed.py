@@ -83,7 +83,7 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "unknown critic": (
         {"methods.1": {"name": "wcord", "critic": "duel"}},
-        ["key 'methods.1.critic' must be 'nce' or 'dual', not 'duel'; did you mean 'dual'?"],
+        ["key 'methods.1.critic' must be 'nce', ", ", not 'duel'; did you mean 'dual'?"],
     ),
     "option out of range": (
         {"methods.1": {"name": "crd", "temperature": 0}},

@@ -21,6 +21,7 @@ import ray
 
 from wcordbench.executors import base
 from wcordbench.executors.base import LAST_WORDS, Assignment
+from wcordbench.imports import parcel
 from wcordbench.results.provenance import device_of_host
 from wcordbench.results.store import SESSIONS, RunBusyError, RunFolder, Store
 from wcordbench.suite.plan import Job
@@ -44,7 +45,7 @@ class Parcel:
         runs: those of its job that it shall train, and the files of each.
         teacher: the files of their teacher's run.
         checkpoint: their teacher's weights, where the suite gives them as a file.
-        plugins: source files by name.
+        plugins: source files by name, and what they import of the user's own.
     """
 
     runs: dict[str, Files]
@@ -142,7 +143,7 @@ class Home:
             runs,
             teacher,
             None if given is None else Path(given).read_bytes(),
-            {Path(p).name: Path(p).read_bytes() for p in plugins},
+            {name: text for p in plugins for name, text in parcel(Path(p)).items()},
         )
 
     def put(self, run: str, name: str, data: bytes) -> None:
@@ -233,12 +234,13 @@ def train_away(home: Any, number: int, assignment: Assignment, scratch: str | No
         device = device_of_host(assignment.device)
         who = {"host": socket.gethostname(), "pid": os.getpid(), "device": device}
         try:
-            parcel = line.ask("claim", number, job, list(map(str, assignment.plugins)), who)
+            sent = line.ask("claim", number, job, list(map(str, assignment.plugins)), who)
         except Exception as error:
             line.report({"kind": "error", "reason": str(error)})
             return
         store = _Away(Path(folder), line)
-        job, plugins = store.unpack(parcel, job)
+        job = store.unpack(sent, job)
+        plugins = tuple(store.root / "plugins" / p.name for p in assignment.plugins)
         if job.runs:
             base.train(
                 dataclasses.replace(assignment, job=job, plugins=plugins),
@@ -262,24 +264,25 @@ class _Away(Store):
     def folder(self, run: Run) -> RunFolder:
         return _AwayFolder(super().folder(run).path, self.line)
 
-    def unpack(self, parcel: Parcel, job: Job) -> tuple[Job, tuple[Path, ...]]:
-        """Write what was sent; returns what there is to train and where the plugins are."""
-        runs = tuple(r for r in job.runs if r.name in parcel.runs)
+    def unpack(self, sent: Parcel, job: Job) -> Job:
+        """Write what was sent; returns what there is to train."""
+        runs = tuple(r for r in job.runs if r.name in sent.runs)
         for run in runs:
-            _write(super().folder(run).path, parcel.runs[run.name])
+            _write(super().folder(run).path, sent.runs[run.name])
         if job.after is not None:
-            _write(super().folder(job.after).path, parcel.teacher)
-        if parcel.checkpoint is not None:
-            _write(self.root, {"teacher.pth": parcel.checkpoint})
+            _write(super().folder(job.after).path, sent.teacher)
+        if sent.checkpoint is not None:
+            _write(self.root, {"teacher.pth": sent.checkpoint})
             given = str(self.root / "teacher.pth")
             runs = tuple(dataclasses.replace(r, checkpoint=given) for r in runs)
-        _write(self.root / "plugins", parcel.plugins)
-        return Job(runs, job.after), tuple(self.root / "plugins" / n for n in parcel.plugins)
+        _write(self.root / "plugins", sent.plugins)
+        return Job(runs, job.after)
 
 
 def _write(folder: Path, files: Files) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)  # a package that a plugin imports
         (folder / name).write_bytes(data)
 
 

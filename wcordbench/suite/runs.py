@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wcordbench import registry
+from wcordbench.suite.code import code_of
 from wcordbench.suite.schema import MethodSpec, MethodTerm, Pair, Suite, Train, merge
 
 
@@ -110,29 +111,10 @@ def _config(
         config["view"] = copy.deepcopy(view)
     if metric == "auc":  # the others are always measured
         config["metric"] = metric
-    if plugins := plugin_digests(config):
-        config["plugins"] = plugins
+    config |= code_of(config)
     if pretrained:  # true, or a file's SHA-256
         config["pretrained"] = pretrained
     return config
-
-
-def plugin_digests(config: dict[str, Any]) -> dict[str, str]:
-    """The digest of each plugin file that a run is made of, by what it defines.
-
-    Such a file can be anything, and nothing else of a configuration changes with it.
-
-    Raises:
-        UserError: a name of the configuration is not known.
-    """
-    networks = [config["model"]] + ([config["teacher"]["model"]] if config["teacher"] else [])
-    named: list[tuple[registry.Kind, str]] = [
-        ("dataset", config["dataset"]["name"]),
-        *(("model", name) for name in networks if not name.startswith("timm:")),
-        *(("method", term["name"]) for term in config["method"]["terms"]),
-    ]
-    entries = [registry.get(kind, name) for kind, name in named]
-    return {f"{e.kind} {e.name}": e.digest for e in entries if e.is_plugin}
 
 
 @functools.cache

@@ -24,7 +24,8 @@ from wcordbench.methods.base import Features, Setup
 from wcordbench.models.fold import fold
 from wcordbench.results.provenance import device_of_host, environment
 from wcordbench.results.store import RunBusyError, RunFolder, StorageError, Store, file_sha256
-from wcordbench.suite.runs import Run, plugin_digests
+from wcordbench.suite.code import changed
+from wcordbench.suite.runs import Run
 from wcordbench.training.evaluation import StoppedError
 from wcordbench.training.host import fetch
 from wcordbench.training.learner import DivergedError, Learner, seeded
@@ -106,11 +107,8 @@ class Cohort:
     def _train(self, todo: list[tuple[Run, RunFolder]]) -> None:
         config = todo[0][0].config
         for run, _ in todo:
-            if run.config.get("plugins", {}) != plugin_digests(run.config):
-                raise UserError(
-                    f"a plugin that {run.name} is made of is not the file that its identity was"
-                    " computed from; run again if the new file is meant"
-                )
+            if reason := changed(run.config):
+                raise UserError(f"{run.name}: {reason}")
         with data.listening(lambda line: self.report({"kind": "note", "line": line})):
             self.dataset = data.load(config["dataset"], self.data_root)
         self.fingerprint = self.dataset.fingerprint()

@@ -1,0 +1,60 @@
+"""The code that a run is made of, as far as it is part of the run's identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wcordbench import registry
+
+
+def code_of(config: dict[str, Any]) -> dict[str, Any]:
+    """What a configuration says of the definitions that it names; empty for most.
+
+    Args:
+        config: a run's, whose names are read.
+
+    Returns:
+        ``plugins``: the digest of each plugin's files, which can be anything, by what it defines.
+        ``versions``: those of definitions that are not at their first one. Each is left out
+        where it is empty, so that stored identities stay.
+
+    Raises:
+        UserError: a name of the configuration is not known.
+    """
+    networks = [config["model"]] + ([config["teacher"]["model"]] if config["teacher"] else [])
+    named: list[tuple[registry.Kind, str]] = [
+        ("dataset", config["dataset"]["name"]),
+        *(("model", name) for name in networks if not name.startswith("timm:")),
+        *(("method", term["name"]) for term in config["method"]["terms"]),
+    ]
+    entries = {f"{kind} {name}": registry.get(kind, name) for kind, name in named}
+    code: dict[str, Any] = {
+        "plugins": {name: e.digest for name, e in entries.items() if e.is_plugin},
+        "versions": {name: e.version for name, e in entries.items() if e.version != 1},
+    }
+    return {key: value for key, value in code.items() if value}
+
+
+def changed(config: dict[str, Any]) -> str | None:
+    """Why the code here is not what a run's identity was computed from, or None.
+
+    Raises:
+        UserError: a name of the configuration is not known.
+    """
+    code = code_of(config)
+    if config.get("plugins", {}) != code.get("plugins", {}):
+        return (
+            "a plugin that it is made of, or a file that the plugin imports, is not the file that"
+            " its identity was computed from; run again if the new file is meant"
+        )
+    was, now = config.get("versions", {}), code.get("versions", {})
+    for name in {**was, **now}:
+        if was.get(name, 1) != now.get(name, 1):
+            return (
+                f"it is of version {was.get(name, 1)} of the {name}, and the code here has version"
+                f" {now.get(name, 1)}; check out the commit that its result.json records"
+            )
+    return None
+
+
+__all__ = ["changed", "code_of"]
