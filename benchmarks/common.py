@@ -95,7 +95,10 @@ def network(name: str, images: Tensor | None = None) -> torch.nn.Module:
 def setup(teacher: str, student: str) -> Setup:
     """What a method is built for, for the whole of CIFAR-100."""
     shapes = (models.feature_shapes(name, CLASSES, SIZE) for name in (student, teacher))
-    return Setup(*shapes, CLASSES, labels())
+    nets = [network(name) for name in (student, teacher)]
+    return Setup(
+        *shapes, CLASSES, labels(), *map(models.classifier_of, nets), models.norms_of(nets[1]), 64
+    )
 
 
 def learner(run: Run, batch_size: int = 64) -> Learner:

@@ -19,4 +19,5 @@ def no_plugins() -> Iterator[None]:
         models = sys.modules.get("wcordbench.models")
         if models is not None:  # shapes are kept by name
             models.feature_shapes.cache_clear()
+            models.outline.cache_clear()
             models.macs.cache_clear()

@@ -34,7 +34,7 @@ DECORATORS: dict[str, Kind] = {
 PACKAGE = Path(__file__).parent
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 #: what a suite says of any method: an option of such a name would never be reached
-RESERVED = ("name", "label", "gamma", "alpha", "beta", "train")
+RESERVED = ("name", "label", "gamma", "alpha", "beta", "schedule", "lr_factor", "train")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from wcordbench.errors import UserError
 if TYPE_CHECKING:
     from wcordbench.methods.base import Setup
 
-CLASSES, SIZE = 100, 32
+CLASSES, SIZE, BATCH = 100, 32, 64
 #: what a method's parameters are counted for: they depend on the features' shapes
 TEACHER, STUDENT = "resnet56", "resnet20"
 
@@ -42,8 +42,11 @@ def methods() -> str:
     from wcordbench import models
     from wcordbench.methods.base import Setup
 
-    student, teacher = (models.feature_shapes(n, CLASSES, SIZE) for n in (STUDENT, TEACHER))
-    setup = Setup(student, teacher, CLASSES, torch.arange(CLASSES))
+    student, teacher = (models.outline(n, CLASSES, SIZE) for n in (STUDENT, TEACHER))
+    setup = Setup(
+        student.shapes, teacher.shapes, CLASSES, torch.arange(CLASSES), student.classifier,
+        teacher.classifier, teacher.norms, BATCH,
+    )  # fmt: skip
     rows = [
         (
             e.name,

@@ -6,31 +6,87 @@ can give it the :class:`Features` of two networks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wcordbench.models.features import Features, FeatureShapes
 
-__all__ = ["Batch", "FeatureShapes", "Features", "FirstStage", "Method", "Setup"]
+__all__ = [
+    "Batch", "FeatureShapes", "Features", "FirstStage", "Method", "SecondView", "Setup",
+    "cross_entropy", "lacking",
+]  # fmt: skip
 
 
 class Setup(NamedTuple):
     """What a method is built for.
+
+    All but the first four may be None, as in a loop of a user's own: a method that needs one
+    says so in :meth:`Method.unsupported`, most simply with :func:`lacking`.
 
     Attributes:
         student, teacher: the two networks' feature shapes.
         num_classes: K.
         labels: class of every training image, ``(N,)`` int64; ``len(labels)`` is N. Memory
             banks have one entry an image and draw negatives among the other classes.
+        student_classifier: the student's last layer, ``(B, D)`` to ``(B, K)``, with gradient.
+        teacher_classifier: the teacher's, frozen. Call them as ``self.setup.…``: as an
+            attribute of the method they would be trained and stored twice.
+        teacher_norms: scale and shift, each ``(C,)``, of the teacher's batch norm before each
+            stage's last ReLU; or why there are none.
+        batch_size: of a whole batch, B.
     """
 
     student: FeatureShapes
     teacher: FeatureShapes
     num_classes: int
     labels: Tensor
+    student_classifier: nn.Module | None = None
+    teacher_classifier: nn.Module | None = None
+    teacher_norms: tuple[tuple[Tensor, Tensor], ...] | str | None = None
+    batch_size: int | None = None
+
+
+Need = Literal[
+    "student_map", "teacher_map", "student_classifier", "teacher_classifier", "teacher_norms",
+    "batch_size",
+]  # fmt: skip
+
+
+def lacking(setup: Setup, *needs: Need) -> str | None:
+    """Why a method that needs these cannot be built, or None.
+
+    Args:
+        setup: what there is.
+        needs: fields of :class:`Setup`, or ``student_map`` and ``teacher_map`` for the map
+            before pooling.
+    """
+    for need in needs:
+        network, _, what = need.partition("_")
+        if what == "map":
+            shapes = setup.student if network == "student" else setup.teacher
+            if shapes.last_map is None:
+                return f"the {network} shows no map before its pooling"
+        elif what == "classifier":
+            if getattr(setup, need) is None:
+                return f"the {network} shows no classifier"
+        elif need == "teacher_norms":
+            if not isinstance(setup.teacher_norms, tuple):
+                return setup.teacher_norms or "the teacher shows no batch norms"
+        elif setup.batch_size is None:
+            return "the batch size is not known"
+    return None
+
+
+class SecondView(NamedTuple):
+    """Both networks' features of a strongly augmented view of a batch's images."""
+
+    student: Features
+    teacher: Features
 
 
 class Batch(NamedTuple):
@@ -39,14 +95,15 @@ class Batch(NamedTuple):
     Attributes:
         labels: ``(B,)`` int64.
         indices: each image's number in the training set, ``(B,)`` int64.
-        epoch: of the ordinary protocol, from 1.
-        epochs: how many there are.
+        epoch, epochs: the epoch of training, from 1 to ``epochs``.
+        second: for methods with :attr:`Method.second_view`.
     """
 
     labels: Tensor
     indices: Tensor
     epoch: int = 1
     epochs: int = 1
+    second: SecondView | None = None
 
 
 @dataclass(frozen=True)
@@ -67,18 +124,27 @@ class FirstStage:
     trains: tuple[Literal["student_body", "method"], ...] = ("method",)
 
 
+def cross_entropy(student: Features, batch: Batch) -> Tensor:
+    """The mean cross entropy of the student's logits in nats, a scalar."""
+    return F.cross_entropy(student.logits.float(), batch.labels)
+
+
 class Method(nn.Module):
     """Base of all methods: a loss term between a student's and a teacher's features.
 
     Trainable parts (embeddings, regressors, critics) are parameters and join the student's
     optimiser; state that must survive a crash (memory banks, constants) is buffers. Random
-    draws use :attr:`generator`, never the global one.
+    draws use :attr:`generator`, never the global one. :meth:`forward` alone must be defined;
+    a hook that is not costs nothing.
 
     Args:
         setup: shapes of both networks, classes and training labels.
 
     Subclasses add keyword-only options with literal defaults; a suite may set them.
     """
+
+    #: whether batches carry a second, strongly augmented view of the same images
+    second_view: ClassVar[bool] = False
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()
@@ -105,6 +171,32 @@ class Method(nn.Module):
     def first_stage_loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         """The loss of the first stage, a scalar."""
         raise NotImplementedError
+
+    def prepare(self, teacher: Iterable[tuple[Features, Tensor]]) -> None:
+        """Look at what the teacher makes of the training set, once, before training.
+
+        What it finds goes into buffers.
+
+        Args:
+            teacher: its features of the training images and their labels ``(B,)``, as they
+                are tested (no augmentation), in the order of the data. It may be iterated
+                several times; each is a pass of the teacher.
+        """
+
+    def adapt(
+        self, student: Features, teacher: Features | None
+    ) -> tuple[Features, Features | None]:
+        """The features as cross entropy and all terms see them.
+
+        A method that changes the student does it here, with modules of its own. It is also
+        called in evaluation mode, ``teacher`` being None: the logits that it gives then are
+        the student's prediction, in every evaluation and in what is exported.
+        """
+        return student, teacher
+
+    def cross_entropy(self, student: Features, batch: Batch) -> Tensor:
+        """What γ weighs, a scalar; in a+b it is that of the first method that defines it."""
+        return cross_entropy(student, batch)
 
     def manual_seed(self, seed: int) -> None:
         """Seed the method's own random draws and start them anew."""

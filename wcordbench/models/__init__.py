@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wcordbench import registry
 from wcordbench.models.checkpoint import load_checkpoint
@@ -57,6 +57,51 @@ def pretrained_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float,
     return tuple(config.mean), tuple(config.std)
 
 
+class Outline(NamedTuple):
+    """What can be known of a network without its weights.
+
+    Attributes:
+        shapes: of its features for one image.
+        classifier: its last layer; None where it does not say.
+        norms: scale and shift of the batch norm before each stage's last ReLU, or why there
+            are none.
+    """
+
+    shapes: FeatureShapes
+    classifier: nn.Module | None
+    norms: tuple[tuple[Tensor, Tensor], ...] | str
+
+
+def classifier_of(model: nn.Module) -> nn.Module | None:
+    """A network's last layer, or None where it has no ``get_classifier``."""
+    found = getattr(model, "get_classifier", None)
+    return None if found is None else cast(nn.Module, found())
+
+
+def norms_of(model: nn.Module) -> tuple[tuple[Tensor, Tensor], ...] | str:
+    """Scale and shift of the batch norm before each stage's last ReLU, or why there are none."""
+    named = getattr(model, "stage_norms", None)
+    if named is None:
+        return "the network does not say which batch norms come before its stages' last ReLU"
+    norms = named()
+    if isinstance(norms, str):
+        return norms
+    return tuple((norm.weight.detach(), norm.bias.detach()) for norm in norms)
+
+
+@functools.cache
+def outline(name: str, num_classes: int, image_size: int = 32, in_channels: int = 3) -> Outline:
+    """A network's shapes and parts, on the meta device.
+
+    Raises:
+        UserError: as :func:`create`.
+    """
+    with torch.device("meta"), torch.no_grad():
+        model = create(name, num_classes, image_size, in_channels).eval()
+        features: Features = model(torch.empty(1, in_channels, image_size, image_size))
+    return Outline(features.shapes(), classifier_of(model), norms_of(model))
+
+
 @functools.cache
 def feature_shapes(
     name: str, num_classes: int, image_size: int = 32, in_channels: int = 3
@@ -66,13 +111,10 @@ def feature_shapes(
     Raises:
         UserError: as :func:`create`.
     """
-    with torch.device("meta"), torch.no_grad():
-        model = create(name, num_classes, image_size, in_channels).eval()
-        features: Features = model(torch.empty(1, in_channels, image_size, image_size))
-    return features.shapes()
+    return outline(name, num_classes, image_size, in_channels).shapes
 
 
 __all__ = [
-    "FeatureShapes", "Features", "create", "feature_shapes", "load_checkpoint", "macs",
-    "pretrained_normalisation",
+    "FeatureShapes", "Features", "Outline", "classifier_of", "create", "feature_shapes",
+    "load_checkpoint", "macs", "norms_of", "outline", "pretrained_normalisation",
 ]  # fmt: skip

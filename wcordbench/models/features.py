@@ -20,6 +20,8 @@ class Features(NamedTuple):
         stages_preact: the same before that ReLU.
         pooled: the vector before the classifier, ``(B, D)``.
         logits: ``(B, K)``.
+        last_map: the map before the pooling that gives ``pooled``, ``(B, D, H, W)``; None
+            where the network has none, or does not show it.
     """
 
     stem: Tensor
@@ -27,6 +29,7 @@ class Features(NamedTuple):
     stages_preact: tuple[Tensor, ...]
     pooled: Tensor
     logits: Tensor
+    last_map: Tensor | None = None
 
     def detach(self) -> Features:
         """The same values, cut from the graph."""
@@ -36,6 +39,7 @@ class Features(NamedTuple):
             tuple(s.detach() for s in self.stages_preact),
             self.pooled.detach(),
             self.logits.detach(),
+            None if self.last_map is None else self.last_map.detach(),
         )
 
     def shapes(self) -> FeatureShapes:
@@ -45,6 +49,7 @@ class Features(NamedTuple):
             tuple(tuple(s.shape[1:]) for s in self.stages),
             self.pooled.shape[1],
             self.logits.shape[1],
+            None if self.last_map is None else tuple(self.last_map.shape[1:]),
         )
 
 
@@ -56,9 +61,11 @@ class FeatureShapes(NamedTuple):
         stages: ``(C, H, W)`` of each stage; those before the ReLU are the same.
         pooled: D.
         logits: K.
+        last_map: ``(D, H, W)``, or None.
     """
 
     stem: tuple[int, ...]
     stages: tuple[tuple[int, ...], ...]
     pooled: int
     logits: int
+    last_map: tuple[int, ...] | None = None

@@ -58,6 +58,8 @@ def _tensors(features: Features) -> Iterator[Tensor]:
     yield from features.stages_preact
     yield features.pooled
     yield features.logits
+    if features.last_map is not None:
+        yield features.last_map
 
 
 __all__ = ["difference", "fold"]

@@ -112,10 +112,15 @@ class MobileNetV2(nn.Module):
         two = self.blocks[2](one)
         three = self.blocks[4](self.blocks[3](two))
         four = self.blocks[6](self.blocks[5](three))
-        pooled = F.adaptive_avg_pool2d(self.conv2(four), 1).flatten(1)
+        last = self.conv2(four)
+        pooled = F.adaptive_avg_pool2d(last, 1).flatten(1)
         stages = (one, two, three, four)
-        return Features(stem, stages, stages, pooled, self.classifier(pooled))
+        return Features(stem, stages, stages, pooled, self.classifier(pooled), last)
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
         return self._linear
+
+    def stage_norms(self) -> str:
+        """Why no batch norm comes before a stage's last ReLU."""
+        return "the bottlenecks of mobilenetv2 are linear: no ReLU ends its stages"

@@ -131,8 +131,13 @@ class ResNet(nn.Module):
             (one_preact, two_preact, three_preact),
             pooled,
             self.fc(pooled),
+            three,
         )
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
         return self.fc
+
+    def stage_norms(self) -> list[nn.BatchNorm2d]:
+        """The batch norm before each stage's last ReLU: its last block's, before the addition."""
+        return [cast(BasicBlock, s[-1]).bn2 for s in (self.layer1, self.layer2, self.layer3)]

@@ -97,8 +97,14 @@ class ResNetImageNet(nn.Module):
             (one_preact, two_preact, three_preact, four_preact),
             pooled,
             self.linear(pooled),
+            four,
         )
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
         return self.linear
+
+    def stage_norms(self) -> list[nn.BatchNorm2d]:
+        """The batch norm before each stage's last ReLU: its last block's, before the addition."""
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [cast(Bottleneck, stage[-1]).bn3 for stage in stages]

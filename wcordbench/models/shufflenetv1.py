@@ -112,8 +112,13 @@ class ShuffleNetV1(nn.Module):
             (one_preact, two_preact, three_preact),
             pooled,
             self.linear(pooled),
+            three,
         )
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
         return self.linear
+
+    def stage_norms(self) -> list[nn.BatchNorm2d]:
+        """The batch norm before each stage's last ReLU: its last unit's, before the addition."""
+        return [cast(ShuffleUnit, s[-1]).bn3 for s in (self.layer1, self.layer2, self.layer3)]

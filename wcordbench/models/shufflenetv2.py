@@ -146,8 +146,13 @@ class ShuffleNetV2(nn.Module):
             (one_preact, two_preact, three_preact),
             pooled,
             self.linear(pooled),
+            head,
         )
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
         return self.linear
+
+    def stage_norms(self) -> str:
+        """Why no batch norm comes before the whole of a stage's last ReLU."""
+        return "half of the channels of shufflenetv2's stages pass their last batch norm by"

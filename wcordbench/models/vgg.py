@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -97,8 +99,14 @@ class VGG(nn.Module):
             (one_preact, two_preact, three_preact, four_preact),
             pooled,
             self.classifier(pooled),
+            four,
         )
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
         return self.classifier
+
+    def stage_norms(self) -> list[nn.BatchNorm2d]:
+        """The batch norm before each stage's last ReLU."""
+        groups = (self.block1, self.block2, self.block3, self.block4)
+        return [cast(nn.BatchNorm2d, group[-1]) for group in groups]

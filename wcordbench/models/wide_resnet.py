@@ -79,7 +79,8 @@ class WideResNet(nn.Module):
     No ReLU ends a stage here, it opens the next. ``stages`` are, as in the published CRD
     code, the sums that the blocks give; ``stages_preact`` are those sums after the batch norm
     that follows (that of the next stage, after the last stage the network's own), which is
-    what the next ReLU sees. ``pooled`` does come after the last batch norm and ReLU.
+    what the next ReLU sees. ``pooled`` and ``last_map`` do come after the last batch norm and
+    ReLU.
 
     Args:
         num_classes: length of the logits.
@@ -123,15 +124,25 @@ class WideResNet(nn.Module):
         two_preact = self.block3.norm(two)
         three = self.block3(two, two_preact)
         three_preact = self.bn1(three)
-        pooled = F.adaptive_avg_pool2d(F.relu(three_preact), 1).flatten(1)
+        last = F.relu(three_preact)
+        pooled = F.adaptive_avg_pool2d(last, 1).flatten(1)
         return Features(
             stem,
             (one, two, three),
             (one_preact, two_preact, three_preact),
             pooled,
             self.fc(pooled),
+            last,
         )
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
         return self.fc
+
+    def stage_norms(self) -> list[nn.BatchNorm2d]:
+        """The batch norm before each stage's last ReLU, which opens the next stage."""
+        return [
+            cast(PreactBlock, self.block2.layer[0]).bn1,
+            cast(PreactBlock, self.block3.layer[0]).bn1,
+            self.bn1,
+        ]

@@ -88,7 +88,7 @@ def fields_at(at: Location, data: Any) -> list[type[BaseModel]]:
                 return []
             annotation = known[0].model_fields[part].annotation
     models = _models(annotation)
-    if at and at[-1] == "schedule":  # only the type that the file names
+    if at and at[-1] == "schedule" and at[0] != "methods":  # only the type that the file names
         kind = data.get("type") if isinstance(data, dict) else None
         models = [m for m in models if m.model_fields["type"].default == kind]
     return models

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from wcordbench import registry
 from wcordbench.errors import UserError
-from wcordbench.suite.schema import MethodSpec, Pair, Suite, Teacher, show
+from wcordbench.suite.schema import MethodSpec, Pair, Suite, Teacher, merge, show
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
     for i, pair in enumerate(suite.pairs):
         student, teacher = (
             attempt(
-                functools.partial(models.feature_shapes, name, classes, sizes[key], channels),
+                functools.partial(models.outline, name, classes, sizes[key], channels),
                 f"{name} cannot take images of {sizes[key]}×{sizes[key]} pixels",
                 "pairs",
                 i,
@@ -94,10 +95,17 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
             )
         if student is None or teacher is None:
             continue
-        # One image a class: enough for what a method checks when it is built.
-        setup = Setup(student, teacher, classes, torch.arange(classes))
+        # One batch: enough for what a method checks when it is built.
         for j, method in enumerate(suite.methods):
-            config = {"gamma": 1.0, "terms": [t.model_dump() for t in method.terms()]}
+            batch = merge(suite.train, *pair.overrides(method)).batch_size
+            setup = Setup(
+                student.shapes, teacher.shapes, classes,
+                torch.arange(max(classes, batch)) % classes,
+                student.classifier, teacher.classifier, teacher.norms, batch,
+            )  # fmt: skip
+            terms = [t.model_dump() for t in method.on(pair).terms()]
+            config = {"gamma": 1.0, "terms": terms}
+            known = (j, json.dumps(terms, sort_keys=True))
             reason = attempt(
                 functools.partial(undefined, config, setup),
                 f"{method.name} cannot be checked",
@@ -106,7 +114,7 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
             )
             if reason:
                 notes.append(Undefined(pair, method, reason))
-            elif j not in built:
+            elif known not in built:
                 with torch.random.fork_rng(devices=[]):
                     attempt(
                         functools.partial(Objective, config, setup),
@@ -114,7 +122,7 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
                         "methods",
                         j,
                     )
-                built.add(j)
+                built.add(known)
     return notes
 
 

@@ -116,6 +116,15 @@ def _partial(model: type[BaseModel]) -> type[BaseModel]:
 
 
 TrainOverride: Any = _partial(Train)
+#: what a pair says of one method: of its protocol, and of the method itself
+MethodOverride: Any = create_model(
+    "MethodOverride",
+    __base__=TrainOverride,
+    options=(
+        dict[str, Any] | None,
+        Field(None, description="the method's options, gamma, beta, schedule and lr_factor"),
+    ),
+)
 
 
 def merge(train: Train, *overrides: BaseModel | None) -> Train:
@@ -132,7 +141,7 @@ def merge(train: Train, *overrides: BaseModel | None) -> Train:
     values = train.model_dump()
     for override in overrides:
         if override is not None:
-            for key, value in override.model_dump(exclude_unset=True).items():
+            for key, value in override.model_dump(exclude_unset=True, exclude={"options"}).items():
                 partial = isinstance(value, dict) and key != "schedule"
                 values[key] = {**values[key], **value} if partial else value
     return Train.model_validate(values)

@@ -148,7 +148,15 @@ _SECTIONS: list[tuple[str, str, type[BaseModel], str]] = [
         Train,
         "train.",
     ),
-    ("pairs", "A list.", Pair, "pairs.0."),
+    (
+        "pairs",
+        "A list. Under `methods`, a method's name holds keys of `train` and `options`: the method's"
+        " own options, `gamma`, `beta`, `schedule` and `lr_factor` on this pair. They hold where"
+        " the method is part of `a+b` as well; the weights where it is the first part, `gamma`"
+        " where it stands alone.",
+        Pair,
+        "pairs.0.",
+    ),
     ("pairs.teacher", "A name stands for `{model: …}`.", Teacher, "pairs.0.teacher."),
     (
         "methods",

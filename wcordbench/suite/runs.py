@@ -182,7 +182,7 @@ def expand(suite: Suite) -> list[Cell]:
     ]
     dataset = _dataset(suite)
     view, privileged = (v.config(suite.dataset) for v in (suite.views.student, suite.views.teacher))
-    resolved = [(method, method.terms()) for method in suite.methods]
+    resolved = {method.title: method.terms() for method in suite.methods}
     for number, pair in enumerate(suite.pairs):
         run = teachers[pair.name]
         source: dict[str, Any] = {"model": pair.teacher.model}
@@ -192,14 +192,16 @@ def expand(suite: Suite) -> list[Cell]:
             source["run"] = run.id
         elif pair.teacher.checkpoint is not None:
             source["checkpoint"] = _checkpoint(suite, number, "checkpoint", pair.teacher.checkpoint)
-        for method, terms in resolved:
+        for method in suite.methods:
+            spec = method.on(pair)
+            terms = resolved[spec.title] if spec is method else spec.terms()
             train = merge(suite.train, *pair.overrides(method))
             for seed in suite.seeds:
                 config = _config(
                     dataset,
                     pair.student,
                     method.name,
-                    method.cross_entropy(),
+                    spec.cross_entropy(),
                     terms,
                     train,
                     seed,

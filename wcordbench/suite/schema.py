@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -29,11 +28,11 @@ from wcordbench.suite.base import (
     one_line,
     phrase,
     registered,
-    resolve_options,
     show,
 )
 from wcordbench.suite.dataset import Dataset, Task, View, Views
-from wcordbench.suite.protocol import Train, TrainOverride, merge
+from wcordbench.suite.method import WEIGHTS, MethodSpec, MethodTerm
+from wcordbench.suite.protocol import MethodOverride, Train, TrainOverride, merge
 from wcordbench.suite.sweep import Swept, in_file
 
 
@@ -108,20 +107,28 @@ class Pair(Strict):
         description="what its students' training changes of the protocol",
         examples=[{"epochs": 120}],
     )
-    methods: dict[str, TrainOverride] = Field(
+    methods: dict[str, MethodOverride] = Field(
         {},
-        description="the pair's protocol for one method; also where it is part of a+b",
-        examples=[{"ft": {"first_stage": {"learning_rate": 0.01}}}],
+        description="the pair's protocol and options for one method; also where it is part of a+b",
+        examples=[
+            {"ft": {"first_stage": {"learning_rate": 0.01}}, "dkd": {"options": {"nckd": 6.0}}}
+        ],
     )
 
     @field_validator("methods")
     @classmethod
     def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name in value:
+        for name, override in value.items():
             try:
-                registered("method", name)
+                entry = registered("method", name)
             except Mistake as error:
                 raise Mistake(error.message, name) from None
+            for key in override.options or {} if override is not None else {}:
+                if key not in (*entry.options, *WEIGHTS):
+                    hint = registry.nearest(key, [*entry.options, *WEIGHTS])
+                    raise Mistake(
+                        f": method {name!r} has no such option{hint}", name, "options", key
+                    )
         return value
 
     def overrides(self, method: MethodSpec) -> list[BaseModel | None]:
@@ -136,118 +143,6 @@ class Pair(Strict):
     def name(self) -> str:
         """``teacher->student``, as ``--pair`` takes it."""
         return f"{self.teacher.model}->{self.student}"
-
-
-class MethodTerm(Strict):
-    """One term of the objective with its weight and every option resolved."""
-
-    name: str
-    weight: float
-    options: dict[str, Any]
-
-
-class MethodSpec(BaseModel):
-    """A method as a suite names it: ``crd+kd`` or a mapping with options.
-
-    Keys other than the ones below are options of the named methods; for ``a+b`` an option
-    goes to the first method that has it.
-    """
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
-
-    name: str = Field(description="a method, or several added by +", examples=["crd+kd"])
-    label: str | None = Field(
-        None,
-        description="the row's name in tables; null: the methods' titles",
-        examples=["CRD (weak)"],
-    )
-    gamma: float | None = Field(
-        None,
-        ge=0,
-        description="weight of cross entropy; null: the method's own, and 1 for a sum",
-        examples=[0.1],
-    )
-    alpha: float | None = Field(
-        None, ge=0, description="weight of a term added by +; null: 1", examples=[0.9]
-    )
-    beta: float | None = Field(
-        None,
-        ge=0,
-        description="weight of the first method's own loss; null: the method's own",
-        examples=[0.8],
-    )
-    train: TrainOverride = Field(
-        None, description="what its training changes of the protocol", examples=[{"epochs": 120}]
-    )
-
-    @model_validator(mode="after")
-    def _known(self) -> MethodSpec:
-        terms = self.terms()
-        if self.title == "Teacher":
-            raise Mistake("is 'Teacher', the row of the teachers; choose another", "label")
-        if self.alpha is not None and "+" not in self.name:
-            raise Mistake(
-                f"weighs a term added by '+', and {self.name!r} adds none; did you mean 'beta'?",
-                "alpha",
-            )
-        if not terms and not self.cross_entropy():
-            raise Mistake(f": every weight of {self.name!r} is 0, there is nothing to learn")
-        return self
-
-    def entries(self) -> list[registry.Entry]:
-        """The registered methods that the name adds up."""
-        parts = self.name.split("+")
-        if "" in parts:
-            raise Mistake(
-                f": {self.name!r} lacks a method beside its '+'; write one, as in crd+kd", "name"
-            )
-        twice = next((p for p in parts if parts.count(p) > 1), None)
-        if twice is not None:
-            raise Mistake(f": {self.name!r} adds {twice!r} to itself; name it once", "name")
-        try:
-            return [registered("method", part) for part in parts]
-        except Mistake as error:
-            raise Mistake(error.message, "name") from None
-
-    def terms(self) -> list[MethodTerm]:
-        """The weighted terms; a method whose weight is 0 (the plain student) gives none."""
-        entries = self.entries()
-        given: list[dict[str, Any]] = [{} for _ in entries]
-        for key, value in (self.model_extra or {}).items():
-            for entry, options in zip(entries, given, strict=True):
-                if key in entry.options:
-                    options[key] = value
-                    break
-            else:
-                valid = [*(o for e in entries for o in e.options), *MethodSpec.model_fields]
-                hint = registry.nearest(key, valid)
-                raise Mistake(f": method {self.name!r} has no such option{hint}", key)
-        terms = []
-        for i, (entry, options) in enumerate(zip(entries, given, strict=True)):
-            own = self.beta if self.beta is not None else entry.meta.get("beta", 1.0)
-            usual = entries[0].meta.get("alpha", 1.0)
-            added = self.alpha if self.alpha is not None else usual
-            terms.append(
-                MethodTerm(
-                    name=entry.name,
-                    weight=float(own if i == 0 else added),
-                    options=resolve_options(entry, options),
-                )
-            )
-        # At weight 0 a method still matters if it has a first stage.
-        return [t for t, e in zip(terms, entries, strict=True) if t.weight or e.two_stage]
-
-    def cross_entropy(self) -> float:
-        """γ: given, or the first method's own when it stands alone, else 1."""
-        if self.gamma is not None:
-            return self.gamma
-        entries = self.entries()
-        return float(entries[0].meta.get("gamma", 1.0)) if len(entries) == 1 else 1.0
-
-    @property
-    def title(self) -> str:
-        """The row's name in tables."""
-        return self.label or "+".join(e.meta.get("title", e.name) for e in self.entries())
 
 
 @dataclass(frozen=True)
@@ -400,6 +295,10 @@ class Suite(Strict):
                 self._merged(("methods", j, "train"), pair.train, method.train)
                 if pair.methods:
                     self._merged(("pairs", i, "methods"), *pair.overrides(method))
+                    try:
+                        method.on(pair)
+                    except Mistake as error:
+                        raise Mistake(error.message, "pairs", i, "methods", *error.at) from None
         return self
 
     def _merged(self, at: tuple[str | int, ...], *overrides: BaseModel | None) -> None:

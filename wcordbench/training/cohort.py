@@ -20,7 +20,7 @@ from wcordbench.data import base as data
 from wcordbench.data.batches import TestBatches, dataset_batches
 from wcordbench.data.views import View
 from wcordbench.errors import UserError
-from wcordbench.methods.base import Features, Setup
+from wcordbench.methods.base import Features
 from wcordbench.models.fold import fold
 from wcordbench.results.provenance import device_of_host, environment
 from wcordbench.results.store import RunBusyError, RunFolder, StorageError, Store, file_sha256
@@ -30,8 +30,9 @@ from wcordbench.training.evaluation import StoppedError
 from wcordbench.training.host import fetch
 from wcordbench.training.learner import DivergedError, Learner, seeded
 from wcordbench.training.metrics import check_auc
-from wcordbench.training.objective import undefined
+from wcordbench.training.objective import setup_of, undefined
 from wcordbench.training.pace import Pace
+from wcordbench.training.passes import Passes
 from wcordbench.training.precision import autocast
 from wcordbench.training.weights import begin_pretrained, checked_sha256
 
@@ -125,7 +126,7 @@ class Cohort:
         self.environment = environment(self.device)  # now: the tree may change while we train
         teacher = self._teacher([run for run, _ in todo])
         for run, folder in todo:
-            self._guard(run, folder, partial(self._add, run, folder))
+            self._guard(run, folder, partial(self._add, run, folder, teacher))
         for learner in self.learners:
             begin_pretrained(learner, lambda line: self.report({"kind": "note", "line": line}))
         self.report({"kind": "loaded"})
@@ -245,21 +246,20 @@ class Cohort:
         with data.listening(lambda line: self.report({"kind": "note", "line": line})):
             models.load_checkpoint(model, path)
         model.requires_grad_(False).eval()
+        self.original = model
         if self.device.type == "cuda":  # on the CPU a run's bits are promised
             model = fold(model, size, channels)
         return model.to(self.device).to(memory_format=torch.channels_last)
 
-    def _add(self, run: Run, folder: RunFolder) -> None:
+    def _add(self, run: Run, folder: RunFolder, teacher: nn.Module | None) -> None:
         size, seen = self.batches.student.size, self.batches.teacher.size
         channels, classes = self.dataset.train.shape[3], len(self.dataset.classes)
         setup = None
         if run.config["teacher"] is not None:
-            setup = Setup(
-                models.feature_shapes(run.config["model"], classes, size, channels),
-                models.feature_shapes(run.config["teacher"]["model"], classes, seen, channels),
-                classes,
-                torch.from_numpy(self.dataset.train.labels),
-            )
+            setup = setup_of(
+                run.config, classes, (size, seen), channels,
+                torch.from_numpy(self.dataset.train.labels), self.device, self.original,
+            )  # fmt: skip
             reason = undefined(run.config["method"], setup)
             if reason:
                 folder.fail("undefined", reason)
@@ -279,8 +279,17 @@ class Cohort:
                     "steps": len(self.batches),
                 }
             )
+        elif learner.objective.prepares:
+            assert teacher is not None
+            learner.objective.prepare(self._passes(run, teacher))
         learner.compile(self.compile)
         self.learners.append(learner)
+
+    def _passes(self, run: Run, teacher: nn.Module) -> Passes:
+        """The teacher's features of the training images, as they are tested."""
+        mean, std = run.config["dataset"]["mean"], run.config["dataset"]["std"]
+        images = TestBatches(self.dataset.train, mean, std, self.device, self.batches.teacher)
+        return Passes(teacher, images, self.should_stop)
 
     def _report_step(self, members: list[Learner], epoch: int, step: int) -> None:
         if self.pace.due() and members:

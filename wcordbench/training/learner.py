@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from wcordbench import models
 from wcordbench.errors import UserError
-from wcordbench.methods.base import Batch, Features, Setup
+from wcordbench.methods.base import Batch, Features, SecondView, Setup
 from wcordbench.results.store import ANEW, RunFolder
 from wcordbench.seeds import derive
 from wcordbench.suite.runs import Run
 from wcordbench.training.evaluation import evaluate
 from wcordbench.training.host import read
-from wcordbench.training.objective import Objective
+from wcordbench.training.objective import Deployed, Objective
 from wcordbench.training.precision import autocast, emulates_bf16, resolve
 from wcordbench.training.schedule import learning_rate
 
@@ -75,6 +75,8 @@ class Learner:
         self.needs_teacher = bool(config["method"]["terms"])
         with seeded(derive(config["seed"], "student")):
             student = models.create(config["model"], num_classes, image_size, channels)
+        if setup is not None:
+            setup = setup._replace(student_classifier=models.classifier_of(student))
         with seeded(derive(config["seed"], "method")):
             objective = Objective(config["method"], setup)
         objective.manual_seed(derive(config["seed"], "draws"))
@@ -83,6 +85,10 @@ class Learner:
         #: the student as training steps call it
         self.forward: Callable[[Tensor], Features] = self.student
         self.objective = objective.to(device)
+        #: gives the features that the student predicts by
+        self.deployed: nn.Module = (
+            Deployed(self.student, self.objective) if objective.adapts else self.student
+        )
         self.first = [m.first_stage for m in objective.methods if m.first_stage]
         if self.first and "first_stage" not in self.protocol:
             raise UserError(
@@ -93,8 +99,9 @@ class Learner:
         self.epoch, self.step = -self.first_epochs, 0
         self.metrics: list[dict[str, Any]] = []
         self.clock = Clock()
-        #: the rate of the step being taken, on the device: a recorded graph reads it anew
-        self._rate = torch.zeros((), device=device)
+        #: the rates of the step being taken by their factor, on the device: a recorded graph
+        #: reads them anew
+        self._rates = {f: torch.zeros((), device=device) for f in (1.0, *objective.lr_factors)}
         self.optimizer = self._optimizer()
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
@@ -139,6 +146,11 @@ class Learner:
         return self.epoch < 0
 
     @property
+    def second_view(self) -> bool:
+        """Whether the next step wants a second view of its images."""
+        return self.objective.second_view and not self.in_first_stage
+
+    @property
     def finished(self) -> bool:
         """Whether every epoch has been trained and evaluated."""
         return self.epoch >= int(self.protocol["epochs"])
@@ -150,22 +162,25 @@ class Learner:
         done = self.epoch * self.steps_per_epoch + self.step
         return learning_rate(self.protocol, done, self.steps_per_epoch)
 
-    def _parameters(self) -> list[nn.Parameter]:
-        if not self.in_first_stage:
-            return [*self.student.parameters(), *self.objective.parameters()]
-        trains = {part for stage in self.first for part in stage.trains}
-        chosen: list[nn.Parameter] = []
-        if "student_body" in trains:
-            student: Any = self.student  # every model has a get_classifier, nn.Module does not
-            classifier = {id(p) for p in student.get_classifier().parameters()}
-            chosen += [p for p in self.student.parameters() if id(p) not in classifier]
-        if "method" in trains:
-            chosen += self.objective.parameters()
-        return chosen
+    def _groups(self) -> dict[float, list[nn.Parameter]]:
+        """What is trained now, by the factor on its learning rate."""
+        own = self.objective.parameter_groups()
+        chosen = list(self.student.parameters())
+        if self.in_first_stage:
+            trains = {part for stage in self.first for part in stage.trains}
+            if "student_body" in trains:
+                student: Any = self.student  # every model has a get_classifier, no nn.Module
+                classifier = {id(p) for p in student.get_classifier().parameters()}
+                chosen = [p for p in chosen if id(p) not in classifier]
+            else:
+                chosen = []
+            own = own if "method" in trains else {}
+        groups = {1.0: [*chosen, *own.pop(1.0, [])], **own}
+        return {factor: parameters for factor, parameters in groups.items() if parameters}
 
     def _optimizer(self) -> torch.optim.SGD:
         optimizer = torch.optim.SGD(
-            self._parameters(),
+            [{"params": group} for group in self._groups().values()],
             lr=self.rate(),
             momentum=self.protocol["momentum"],
             weight_decay=self.protocol["weight_decay"],
@@ -177,8 +192,8 @@ class Learner:
 
     def _give_rate(self, optimizer: torch.optim.Optimizer) -> None:
         """Have it read the tensor; given one from the start, it would ask for its value."""
-        for group in optimizer.param_groups:
-            group["lr"] = self._rate
+        for group, factor in zip(optimizer.param_groups, self._groups(), strict=True):
+            group["lr"] = self._rates[factor]
 
     def start_epoch(self) -> None:
         """Set every module to the mode of the current stage."""
@@ -187,24 +202,40 @@ class Learner:
         if self.in_first_stage and not any("student_body" in s.trains for s in self.first):
             self.student.eval()
 
-    def train_step(self, images: Tensor, teacher: Features | None, batch: Batch) -> None:
+    def train_step(
+        self,
+        images: Tensor,
+        teacher: Features | None,
+        batch: Batch,
+        second: tuple[Tensor, Features] | None = None,
+    ) -> None:
         """One step of gradient descent.
 
         Args:
             images: ``(B, C, H, W)``, normalised.
             teacher: the teacher's features of them; None without a teacher.
             batch: their labels and indices.
+            second: a second view of the same images and the teacher's features of it, where
+                :attr:`second_view` asks for one.
         """
-        self._rate.fill_(self.rate())
+        for factor, rate in self._rates.items():
+            rate.fill_(factor * self.rate())
         if self.compiled == "reduce-overhead":
             # The graphs write over what they gave before: nothing of an earlier step is read
             # again, neither this student's features nor any student's gradients.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        self._update(images, teacher, batch)
+        batch = batch._replace(epoch=self.epoch + 1, epochs=int(self.protocol["epochs"]))
+        self._update(images, teacher, batch, second)
         self.seen += len(batch.labels)
         self.step += 1
 
-    def _update(self, images: Tensor, teacher: Features | None, batch: Batch) -> None:
+    def _update(
+        self,
+        images: Tensor,
+        teacher: Features | None,
+        batch: Batch,
+        second: tuple[Tensor, Features] | None,
+    ) -> None:
         """The step's work on the device.
 
         Nothing in it waits for the device, and no number that Python knows changes in it from
@@ -216,7 +247,11 @@ class Learner:
                 assert teacher is not None
                 loss = self.objective.first_stage_loss(features, teacher, batch)
             else:
-                loss = self.objective(features, teacher, batch)
+                if second is not None:
+                    strong = SecondView(self.forward(second[0]), second[1])
+                    batch = batch._replace(second=strong)
+                features, teacher, batch = self.objective.adapt(features, teacher, batch)
+                loss = self.objective.loss(features, teacher, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -251,7 +286,7 @@ class Learner:
         }
         if not self.in_first_stage:
             record |= evaluate(
-                self.student, test, self.precision, self.device, should_stop,
+                self.deployed, test, self.precision, self.device, should_stop,
                 auc=self.run.config.get("metric") == "auc",
             )  # fmt: skip
             if not math.isfinite(record["test_loss"]):  # the last step of all broke the weights

@@ -2,53 +2,120 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from wcordbench import registry
+from wcordbench import models, ramp, registry
 from wcordbench.errors import UserError
-from wcordbench.methods.base import Batch, Features, Method, Setup
+from wcordbench.methods.base import Batch, Features, Method, SecondView, Setup, cross_entropy
 from wcordbench.suite.schema import MethodSpec, located, phrase
 
 
 class Objective(nn.Module):
-    """γ · cross entropy + Σ weight · term.
+    """γ · cross entropy + Σ weight · schedule · term.
 
     Args:
         config: the ``method`` part of a run's configuration: ``gamma`` and ``terms``, each
-            with ``name``, ``weight`` and ``options``.
+            with ``name``, ``weight`` and ``options``, and where given a ``schedule`` (see
+            :func:`wcordbench.ramp.factor`) and an ``lr_factor``.
         setup: what the terms are built for; may be None where there are no terms.
+
+    Raises:
+        UserError: two terms change what the student predicts.
     """
 
     def __init__(self, config: dict[str, Any], setup: Setup | None) -> None:
         super().__init__()
         self.gamma: float = config["gamma"]
         self.weights: list[float] = [t["weight"] for t in config["terms"]]
+        self.schedules: list[dict[str, Any] | None] = [t.get("schedule") for t in config["terms"]]
+        self.lr_factors: list[float] = [t.get("lr_factor", 1.0) for t in config["terms"]]
         self.terms = nn.ModuleList()
         for term in config["terms"]:
             if setup is None:
                 raise ValueError(f"method {term['name']!r} needs a teacher")
             entry = registry.get("method", term["name"])
             self.terms.append(entry.load()(setup, **entry.arguments(term["options"])))
+        named = zip(config["terms"], self.methods, strict=True)
+        adapting = [t["name"] for t, m in named if _defines(m, "adapt")]
+        if len(adapting) > 1:
+            raise UserError(
+                f"{' and '.join(adapting)} both change what the student predicts; name one of them"
+            )
 
     @property
     def methods(self) -> list[Method]:
         """The terms' methods, typed."""
         return [m for m in self.terms if isinstance(m, Method)]
 
+    @property
+    def second_view(self) -> bool:
+        """Whether a term wants a second view of the images."""
+        return any(m.second_view for m in self.methods)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the student's prediction is not the student's alone."""
+        return any(_defines(m, "adapt") for m in self.methods)
+
     def manual_seed(self, seed: int) -> None:
         """Seed every term's own draws."""
         for method in self.methods:
             method.manual_seed(seed)
 
+    def parameter_groups(self) -> dict[float, list[nn.Parameter]]:
+        """The terms' parameters by the factor on their learning rate."""
+        groups: dict[float, list[nn.Parameter]] = {}
+        for factor, method in zip(self.lr_factors, self.methods, strict=True):
+            groups.setdefault(factor, []).extend(method.parameters())
+        return groups
+
+    @property
+    def prepares(self) -> bool:
+        """Whether a term wants to see the teacher's training set before training."""
+        return any(_defines(m, "prepare") for m in self.methods)
+
+    def prepare(self, teacher: Iterable[tuple[Features, Tensor]]) -> None:
+        """Let the terms see it; see :meth:`Method.prepare`."""
+        for method in self.methods:
+            if _defines(method, "prepare"):
+                method.prepare(teacher)
+
+    def adapt(
+        self, student: Features, teacher: Features | None, batch: Batch
+    ) -> tuple[Features, Features | None, Batch]:
+        """The features as cross entropy and the terms see them; see :meth:`Method.adapt`."""
+        for method in self.methods:
+            if _defines(method, "adapt"):
+                student, teacher = method.adapt(student, teacher)
+                if batch.second is not None:
+                    strong, known = method.adapt(*batch.second)
+                    assert known is not None
+                    batch = batch._replace(second=SecondView(strong, known))
+        return student, teacher, batch
+
+    def predict(self, student: Features) -> Features:
+        """The student's features with the logits that it predicts by."""
+        for method in self.methods:
+            if _defines(method, "adapt"):
+                student, _ = method.adapt(student, None)
+        return student
+
     def forward(self, student: Features, teacher: Features | None, batch: Batch) -> Tensor:
         """The loss of a batch, a scalar."""
-        loss = self.gamma * F.cross_entropy(student.logits.float(), batch.labels)
-        for weight, method in zip(self.weights, self.terms, strict=True):
+        return self.loss(*self.adapt(student, teacher, batch))
+
+    def loss(self, student: Features, teacher: Features | None, batch: Batch) -> Tensor:
+        """The loss of a batch of features that :meth:`adapt` has given, a scalar."""
+        own = (m.cross_entropy for m in self.methods if _defines(m, "cross_entropy"))
+        loss = self.gamma * next(own, cross_entropy)(student, batch)
+        for weight, schedule, method in zip(self.weights, self.schedules, self.terms, strict=True):
+            if schedule is not None:
+                weight *= ramp.factor(schedule, batch.epoch, batch.epochs)
             loss = loss + weight * method(student, teacher, batch)
         return loss
 
@@ -60,22 +127,53 @@ class Objective(nn.Module):
         return torch.stack(losses).sum()
 
 
+class Deployed(nn.Module):
+    """A student with what its method adds to it, as it is measured and exported.
+
+    Args:
+        student: maps images ``(B, C, H, W)`` to :class:`Features`.
+        objective: what it was trained with.
+    """
+
+    def __init__(self, student: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.student, self.objective = student, objective
+
+    def forward(self, images: Tensor) -> Features:
+        """The features that the student predicts by."""
+        return self.objective.predict(self.student(images))
+
+
+def _defines(method: Method, hook: str) -> bool:
+    return getattr(type(method), hook) is not getattr(Method, hook)
+
+
 def objective(
-    name: str, student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor, **keys: Any
+    name: str,
+    student: nn.Module,
+    teacher: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    batch_size: int | None = None,
+    **keys: Any,
 ) -> Objective:
     """A method's whole objective for two networks of a user's own, to call in any loop.
 
     Args:
         name: a method as a suite names it: ``crd``, ``crd+kd``.
-        student, teacher: modules that map images to :class:`Features`.
+        student, teacher: modules that map images to :class:`Features`; where they have a
+            ``get_classifier`` (and a ``stage_norms``), methods may use those.
         images: a few images ``(B, C, H, W)``, which the shapes are read from.
         labels: class of every training image, ``(N,)`` int64, from 0 to K − 1.
+        batch_size: of a whole batch, for methods that need it.
         keys: the method's options and weights, as in a suite (``gamma``, ``alpha``, ``beta``).
 
     Returns:
-        A module: ``objective(student(x), teacher(x), Batch(labels, indices))`` is the loss. Its
-        parameters join the student's optimiser; its draws come from its own generator, see
-        ``manual_seed``. AB, FSP and FT have a ``first_stage_loss`` to minimise before.
+        A module: ``objective(student(x), teacher(x), Batch(labels, indices, epoch, epochs))`` is
+        the loss. Its parameters join the student's optimiser; its draws come from its own
+        generator, see ``manual_seed``. AB, FSP and FT have a ``first_stage_loss`` to minimise
+        before; where ``prepares``, call ``prepare`` before; where ``adapts``, the student
+        predicts by the logits of ``predict(student(x))``.
 
     Raises:
         UserError: no such method or option, or the method is undefined for these networks.
@@ -90,12 +188,50 @@ def objective(
         shapes = [net.eval()(images).shapes() for net, _ in modes]
     for net, training in modes:
         net.train(training)
-    setup = Setup(shapes[0], shapes[1], shapes[0].logits, labels)
+    setup = Setup(
+        shapes[0], shapes[1], shapes[0].logits, labels, models.classifier_of(student),
+        models.classifier_of(teacher), models.norms_of(teacher), batch_size,
+    )  # fmt: skip
     config = {"gamma": spec.cross_entropy(), "terms": [t.model_dump() for t in spec.terms()]}
     reason = undefined(config, setup)
     if reason:
         raise UserError(f"method {name!r} is undefined for these networks: {reason}")
     return Objective(config, setup)
+
+
+def setup_of(
+    config: dict[str, Any],
+    classes: int,
+    sizes: tuple[int, int],
+    channels: int,
+    labels: Tensor,
+    device: torch.device,
+    teacher: nn.Module | None = None,
+) -> Setup:
+    """What a run's methods are built for, the student's weights aside: the learner has those.
+
+    Args:
+        config: of a run with a teacher.
+        classes: K.
+        sizes: side of the images that the student and the teacher see, in pixels.
+        channels: of the images.
+        labels: ``(N,)`` int64.
+        device: where training is to be.
+        teacher: the network itself, before anything is folded; None for its outline alone.
+    """
+    student = models.outline(config["model"], classes, sizes[0], channels)
+    known = models.outline(config["teacher"]["model"], classes, sizes[1], channels)
+    classifier, norms = known.classifier, known.norms
+    if teacher is not None:
+        classifier, norms = models.classifier_of(teacher), models.norms_of(teacher)
+        if classifier is not None:
+            classifier = classifier.to(device)
+        if isinstance(norms, tuple):
+            norms = tuple((scale.to(device), shift.to(device)) for scale, shift in norms)
+    return Setup(
+        student.shapes, known.shapes, classes, labels, student.classifier, classifier, norms,
+        config["train"]["batch_size"],
+    )  # fmt: skip
 
 
 def undefined(config: dict[str, Any], setup: Setup) -> str | None:

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wcordbench import models
+from wcordbench import models, registry
 from wcordbench.data.base import Dataset
 from wcordbench.data.batches import TestBatches, dataset_batches
 from wcordbench.data.views import View
-from wcordbench.methods.base import Features, Setup
+from wcordbench.methods.base import Features, SecondView, Setup
 from wcordbench.results.store import RunFolder
 from wcordbench.suite.runs import Run
 from wcordbench.training.evaluation import evaluate
 from wcordbench.training.learner import Learner, seeded
-from wcordbench.training.objective import Objective
+from wcordbench.training.objective import Objective, setup_of
 from wcordbench.training.precision import autocast
 
 #: quick steps are repeated until so many seconds have been measured
@@ -114,15 +114,13 @@ class Bench:
     def pair(self, terms: list[dict[str, Any]]) -> dict[str, float]:
         """Of a teacher, and of the methods' terms between the two networks' features."""
         teacher = self._teacher()
-        seen, source = self.batches.teacher.size, self.config["teacher"]["model"]
-        shape = (self.classes, self.batches.student.size, self.channels)
-        setup = Setup(
-            models.feature_shapes(self.config["model"], *shape),
-            models.feature_shapes(source, self.classes, seen, self.channels),
-            self.classes,
-            self.batches.labels,
-        )
+        seen = self.batches.teacher.size
+        setup = setup_of(
+            self.config, self.classes, (self.batches.student.size, seen), self.channels,
+            self.batches.labels, self.device, teacher,
+        )  # fmt: skip
         learner = self._learner(plain(self.config), None)
+        setup = setup._replace(student_classifier=models.classifier_of(learner.student))
         known: list[Features] = []
 
         @torch.no_grad()
@@ -136,6 +134,9 @@ class Bench:
             shown: Features = learner.student(self.images)
         for term in terms:
             found |= self._term(term, setup, shown, known[0], learner.precision)
+            if registry.get("method", term["name"]).load().second_view:
+                again = self.seconds(lambda: learner.train_step(self.images, None, self.batch))
+                found["extra " + term_key(term)] += again + found["seen"]
         return found
 
     def _term(
@@ -147,13 +148,15 @@ class Bench:
         objective.manual_seed(0)
         own = list(objective.parameters())
         optimizer = torch.optim.SGD(own, 1e-9, 0.9, fused=True) if own else None
-        inputs = leaves(shown)
+        inputs, batch = leaves(shown), self.batch
+        if objective.second_view:
+            batch = batch._replace(second=SecondView(leaves(shown), known))
 
         def extra() -> None:
             for parameter in own:
                 parameter.grad = None
             with autocast(precision, self.device):
-                loss = objective(inputs, known, self.batch)
+                loss = objective(inputs, known, batch)
             loss.backward()
             if optimizer is not None:
                 optimizer.step()
@@ -206,6 +209,7 @@ def leaves(features: Features) -> Features:
         tuple(map(leaf, features.stages_preact)),
         leaf(features.pooled),
         leaf(features.logits),
+        None if features.last_map is None else leaf(features.last_map),
     )
 
 
