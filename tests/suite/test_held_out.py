@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from wcordbench.cli.progress import Progress
 from wcordbench.errors import UserError
 from wcordbench.reporting.compare import not_judged
 from wcordbench.reporting.render import render
+from wcordbench.reporting.report import score_name
 from wcordbench.reporting.table import build
 from wcordbench.results.store import Store
 from wcordbench.suite import Suite, expand, load_suite
@@ -102,3 +106,18 @@ def test_the_best_epoch_of_them_is_not_one_on_test_images(
         table.metric == "Top-1 accuracy (%) of 100 training images held out, after the best epoch"
     )
     assert "TEST" not in " ".join(table.remarks)
+
+
+def test_progress_and_report_do_not_call_them_test_images(
+    base: dict[str, Any], load: Load, tmp_path: Path
+) -> None:
+    for holdout, word in ((None, "test"), (100, "held-out")):
+        base["dataset"]["holdout"] = holdout
+        suite = load(base)
+        run = expand(suite)[0].run
+        shown = io.StringIO()
+        progress = Progress([run], Store(tmp_path), Console(file=shown, width=200))
+        event = {"kind": "epoch", "run": run.name, "epoch": 0, "epochs": 10, "train_loss": 1.0}
+        progress({**event, "train_top1": 50.0, "test_top1": 40.0, "seconds": 1.0})
+        assert f"{word} 40.00%" in shown.getvalue()
+        assert score_name(suite) == f"{word} top-1"

@@ -46,6 +46,8 @@ class Progress:
         macs: Macs | None = None,
     ) -> None:
         self.runs, self.store = runs, store
+        #: what the scores are of
+        self.images = "held-out" if any("holdout" in r.config["dataset"] for r in runs) else "test"
         self.console = console or Console(highlight=False)
         states = {r.name: store.folder(r).state for r in runs}
         self.done = sum(s in ("done", "undefined") for s in states.values())
@@ -129,7 +131,7 @@ class Progress:
         name = event["run"]
         self.latest[name] = event
         self._at(name, event["epoch"] + 1, 0)
-        accuracy = f", test {event['test_top1']:.2f}%" if "test_top1" in event else ""
+        accuracy = f", {self.images} {event['test_top1']:.2f}%" if "test_top1" in event else ""
         self.note(
             f"{name}: {self._where(name, event['epoch'])}, loss {event['train_loss']:.4f},"
             f" train {event['train_top1']:.2f}%{accuracy}, {event['seconds']:.0f} s;"
@@ -207,7 +209,7 @@ class Progress:
         )  # fmt: skip
         bars.add_task("runs", total=len(self.runs), completed=self.done, eta=self._eta())
         table = Table(box=None, pad_edge=False)
-        for heading in ("training", "epoch", "images/s", "loss", "test top-1"):
+        for heading in ("training", "epoch", "images/s", "loss", f"{self.images} top-1"):
             table.add_column(heading, justify="left" if heading == "training" else "right")
         for name, event in self.active.items():
             last = self.latest.get(name, {})

@@ -40,13 +40,19 @@ _SCORES = {"top1": "test top-1", "top5": "test top-5", "auc": "test AUC"}
 _ALT = {
     "Every seed and mean": "Dots: seeds; bars: means with their 95% intervals; hollow marks:"
     " published values, where they are comparable. The numbers are in the table of results.",
-    "Learning curves": "The test score after every epoch, by method; bands reach from the lowest"
+    "Learning curves": "The score after every epoch, by method; bands reach from the lowest"
     " to the highest seed. The numbers are in the details of the runs.",
     "Sweep": "The score against the swept parameter with its deviation as a band, the published"
     " curve hollow. The numbers are in the table of results.",
     "Class correlations": "How far each pair of classes correlates otherwise in the student's"
     " logits than in the teacher's; dark is alike.",
 }
+
+
+def score_name(suite: Suite) -> str:
+    """What a suite's score is called, with the images that it is of."""
+    name = _SCORES[suite.metric]
+    return name.replace("test", "held-out") if suite.dataset.holdout else name
 
 
 def page(
@@ -93,7 +99,7 @@ def page(
         ),
         runs=runs,
         lacking=[run for run in runs if run["reason"]],
-        score=_SCORES[suite.metric],
+        score=score_name(suite),
         script=Markup(script),
         script_sha256=digest,
     )
