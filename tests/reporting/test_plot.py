@@ -28,7 +28,7 @@ DOCUMENTED = {
     "cifar100_cpu.svg": ("cifar100_cpu", "table"),
     "cifar100_cpu_curves.svg": ("cifar100_cpu", "curves"),
     "cifar100_cpu_baselines.svg": ("cifar100_cpu_baselines", "table"),
-    "privileged_cpu.svg": ("privileged_cpu", "sweep"),
+    "privileged_cpu.svg": ("privileged_cpu", "sweep", "--compare", "published"),
 }
 
 
@@ -58,8 +58,8 @@ def as_svg(out: io.BytesIO) -> str:
 def test_the_documented_pictures_are_those_of_the_committed_results(
     name: str, tmp_path: Path
 ) -> None:
-    suite, kind = DOCUMENTED[name]
-    draw(tmp_path / name, "--kind", kind, suite=suite)
+    suite, kind, *more = DOCUMENTED[name]
+    draw(tmp_path / name, "--kind", kind, *more, suite=suite)
     svg = (tmp_path / name).read_text()
     assert svg == (ROOT / "docs" / name).read_text()
     assert width(svg) == pytest.approx(3.3)
@@ -106,6 +106,9 @@ def test_no_two_lines_of_a_panel_look_the_same() -> None:
 def test_a_sweep_has_the_published_curve_and_what_is_not_swept(tmp_path: Path) -> None:
     draw(tmp_path / "x.svg", "--kind", "sweep", suite="privileged_cpu")
     shown = texts((tmp_path / "x.svg").read_text())
+    assert not any("published" in text for text in shown)  # of other images: only where asked for
+    draw(tmp_path / "x.svg", "--kind", "sweep", "--compare", "published", suite="privileged_cpu")
+    shown = texts((tmp_path / "x.svg").read_text())
     for text in ("ours", "published, other images", "Student 84.06", "KD 84.65", "0.07", "0.8"):
         assert text in shown
     assert "λ1 (square-root scale)" in shown
@@ -114,7 +117,10 @@ def test_a_sweep_has_the_published_curve_and_what_is_not_swept(tmp_path: Path) -
 def test_a_sweep_far_from_the_published_gets_a_panel_of_its_own(tmp_path: Path) -> None:
     suite = load_suite(ROOT / "suites" / "privileged_cpu.yaml")
     values = iter([60 + 0.1 * i for i in range(99)])
-    rows = [(m.title, [Entry(Summary((next(values),), 1))]) for m in suite.methods]
+    rows = [
+        (m.title, [Entry(Summary((next(values),), 1), Number(80.0 + i, None, "x"))])
+        for i, m in enumerate(suite.methods)
+    ]
     table = Table("t", "Test AUC (%) after the last epoch", ["resnet20"], ["resnet8x4"], rows)
     out = io.BytesIO()
     sweep_plot(suite, table, out)

@@ -98,7 +98,6 @@ def test_layout_is_the_papers(full: Suite, store: Store) -> None:
 
 
 def test_published_numbers_stand_beside_the_full_protocol(full: Suite, store: Store) -> None:
-    assert published.differences(full) == []
     table = build(full, expand(full), store, None)
     assert (entry(table, "WCoRD").published.mean, entry(table, "WCoRD").published.std) == (
         71.56,
@@ -147,7 +146,15 @@ def test_ranks_are_averaged_over_columns_and_shared_between_equals(
         },
     )  # fmt: skip
     table = build(full, expand(full), store, None)
-    assert table.ranks == {"KD": 2.0, "CRD": 1.75, "WCoRD": 1.5}
+    assert {name: rank.mean for name, rank in table.ranks.items()} == {
+        "KD": 2.0, "CRD": 1.75, "WCoRD": 1.5,
+    }  # fmt: skip
+    text = render(table, "text")
+    ranks = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in text.splitlines()}
+    assert (ranks["CRD"], ranks["WCoRD"]) == ("1.8", "1.5 (n=1)")
+    assert "n: how many those are, where not all" in text
+    cells = {c["row"]: c for c in json.loads(render(table, "json"))["cells"]}
+    assert (cells["CRD"]["rank_columns"], cells["WCoRD"]["rank_columns"]) == (2, 1)
     one = [c for c in expand(full) if c.pair.name == PAIR]
     assert build(full, one, store, None).ranks == {}
 
@@ -281,7 +288,8 @@ def test_a_tampered_result_is_refused(full: Suite, store: Store) -> None:
 def test_published_numbers_are_the_papers() -> None:
     numbers = published.numbers()
     assert len(numbers) >= 150
-    assert numbers["vgg13", "vgg8", "wcord+kd"] == published.Number(74.72, 0.13, "WCoRD supplement")
+    (number,) = numbers["vgg13", "vgg8", "wcord+kd"]
+    assert (number.mean, number.std, number.source) == (74.72, 0.13, "WCoRD supplement")
     assert published.numbers("auc")
 
 

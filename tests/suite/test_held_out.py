@@ -101,7 +101,7 @@ def test_the_best_epoch_of_them_is_not_one_on_test_images(
 ) -> None:
     base["dataset"]["holdout"] = 100
     suite = load(base)
-    table = build(suite, expand(suite), Store(tmp_path), None, best_epoch=True)
+    table = build(suite, expand(suite), Store(tmp_path), None, "best")
     assert (
         table.metric == "Top-1 accuracy (%) of 100 training images held out, after the best epoch"
     )

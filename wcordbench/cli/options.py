@@ -25,7 +25,8 @@ Set = Annotated[
     typer.Option("--set", help="Override a key: train.epochs=2. May be given again."),
 ]
 PairOption = Annotated[
-    list[str] | None, typer.Option("--pair", help="Only this pair: 'resnet56->resnet20'.")
+    list[str] | None,
+    typer.Option("--pair", help="Only this pair, by networks or label: 'resnet56->resnet20'."),
 ]
 MethodOption = Annotated[
     list[str] | None, typer.Option("--method", help="Only this method, by key or label.")
@@ -104,11 +105,16 @@ def select(
     Raises:
         UserError: a name that the suite does not have.
     """
-    known_pairs = [p.name for p in suite.pairs]
-    pairs = [p.replace("→", "->").replace(" ", "") for p in pairs or known_pairs]
-    for pair in pairs:
-        if pair not in known_pairs:
-            raise UserError(f"--pair {pair!r} is not in the suite{nearest(pair, known_pairs)}")
+    from wcordbench.suite.base import alike
+
+    wanted: set[str] = set()
+    for pair in pairs or []:
+        found = [p.name for p in suite.pairs if alike(pair) == alike(p.name)]
+        found = found or [p.name for p in suite.pairs if alike(pair) == alike(p.networks)]
+        if not found:
+            known = dict.fromkeys(n for p in suite.pairs for n in (p.name, p.networks))
+            raise UserError(f"--pair {pair!r} is not in the suite{nearest(pair, known)}")
+        wanted.update(found)
     known_methods = [n for m in suite.methods for n in (m.name, m.title)]
     for method in methods or []:
         if method not in known_methods:
@@ -123,12 +129,12 @@ def select(
         c
         for c in cells
         if c.method is not None
-        and c.pair.name in pairs
+        and (not pairs or c.pair.name in wanted)
         and (not methods or {c.method.name, c.method.title} & set(methods))
         and (not seeds or c.seed in seeds)
     ]
-    teachers = {c.run.teacher for c in kept}
-    return [c for c in cells if c.method is None and c.run in teachers] + kept
+    teachers = {(c.run.teacher, c.pair.name) for c in kept}
+    return [c for c in cells if c.method is None and (c.run, c.pair.name) in teachers] + kept
 
 
 def with_baseline(methods: list[str] | None, baseline: str | None) -> list[str] | None:

@@ -37,8 +37,8 @@ def command(
     compare: Annotated[
         str | None,
         typer.Option(
-            help="Of a table: published values beside ours (published) or never (none); by"
-            " default where dataset and schedule are the published ones."
+            help="Of a table or a sweep: published values beside ours (published) or never"
+            " (none); by default where the whole configuration is the published one."
         ),
     ] = None,
     set_: Set = None,

@@ -43,7 +43,7 @@ def command(
         str | None,
         typer.Option(
             help="published: set published numbers beside ours, none: never;"
-            " by default where dataset and schedule are the published ones."
+            " by default where a cell's whole configuration is the published one."
         ),
     ] = None,
     layout: Annotated[
@@ -89,7 +89,7 @@ def command(
     store = Store(existing(results))
 
     def text(loaded: Suite, cells: list[Cell], base: str | None) -> str:
-        table = build(loaded, cells, store, shown_beside, best_epoch)
+        table = build(loaded, cells, store, shown_beside, "best" if best_epoch else "last")
         if base is not None:
             table = against(table, base)
         return _laid_out(loaded, table, form, layout)

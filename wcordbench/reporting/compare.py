@@ -10,6 +10,7 @@ from wcordbench.registry import nearest
 from wcordbench.reporting import published
 from wcordbench.reporting.table import Entry, Table
 from wcordbench.results.statistics import CONFIDENCE, MARGIN, Verdict, holm, paired, verdict
+from wcordbench.suite.runs import expand
 from wcordbench.suite.schema import Suite
 
 
@@ -121,7 +122,8 @@ def judged(table: Table, margin: float = MARGIN, confidence: float = CONFIDENCE)
     """The table with a verdict in every student's cell that stands beside a published number.
 
     Args:
-        table: built with the published numbers; see :func:`not_judged` for when to.
+        table: see :func:`wcordbench.reporting.table.build`. Only numbers of a cell's very
+            configuration, and of images that are public, judge it.
         margin, confidence: see :func:`wcordbench.results.statistics.verdict`.
     """
     teachers = dict(table.rows)["Teacher"]
@@ -129,6 +131,8 @@ def judged(table: Table, margin: float = MARGIN, confidence: float = CONFIDENCE)
     def of(column: int, entry: Entry) -> Verdict | None:
         number, summary = entry.published, entry.summary
         if number is None or summary is None or not summary.values:
+            return None
+        if not entry.alike or number.protocol in published.NOT_PUBLIC:
             return None
         return verdict(
             summary.values,
@@ -164,16 +168,18 @@ def verdicts(table: Table) -> Iterator[tuple[str, int, Verdict]]:
 def not_judged(suite: Suite) -> str | None:
     """Why a suite's results are not judged by the published numbers, as a sentence.
 
-    None where they are: dataset and protocol are the published ones.
+    None where some are: their whole configuration is the published one but for the seeds.
     """
-    departures = published.differences(suite)
-    if departures is None and published.privileged(suite):
+    cells = expand(suite.model_copy(update={"seeds": suite.seeds[:1]}))
+    found = [b for cell in cells if (b := published.beside(cell, suite.metric)) is not None]
+    found = [b for b in found if b.differences is not None]
+    if any(b.alike and b.number.protocol not in published.NOT_PUBLIC for b in found):
+        return None
+    if any(b.number.protocol in published.NOT_PUBLIC for b in found):
         return f"No verdicts on the published numbers. {published.PRIVILEGED_REMARK}"
-    if departures is None:
-        return "No verdicts on published numbers: none are of this dataset, task and metric."
-    if departures:
+    if found:
         return "No verdicts on the published numbers: the protocol is not the published one."
-    return None
+    return "No verdicts on published numbers: none are of this dataset, task and metric."
 
 
 def rule(margin: float = MARGIN, confidence: float = CONFIDENCE) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wcordbench.reporting.parts import number, printed, remarks_of, signed
-from wcordbench.reporting.table import IN_BRACKETS, NOT_COMPARABLE, Entry, Table
+from wcordbench.reporting.remarks import IN_BRACKETS, NOT_COMPARABLE
+from wcordbench.reporting.table import Entry, Table
 
 #: more columns than these span both columns of a two-column page
 _NARROW = 3
@@ -42,8 +43,8 @@ def latex_cell(entry: Entry) -> str:
         text = "failed" if summary is not None and summary.failures else "--"
     if entry.versus is not None and entry.versus.mark:
         text += rf"$^{{{_MARKS[entry.versus.mark]}}}$"
-    if entry.note is not None:
-        text += rf"$^{{{entry.note}}}$"
+    if entry.notes:
+        text += rf"$^{{{','.join(map(str, entry.notes))}}}$"
     if entry.published is not None:
         text += rf" {{\scriptsize[{_number(entry.published.mean, entry.published.std)}]}}"
     return text
@@ -98,7 +99,7 @@ def _one(table: Table) -> str:
         cells = [escape(name), *map(latex_cell, entries)]
         cells += ["" if d is None else escape(signed(d)) for d in deltas]
         if ranks:
-            cells.append(f"{ranks[name]:.1f}" if name in ranks else "")
+            cells.append(escape(str(ranks[name])) if name in ranks else "")
         return latex_line(cells)
 
     pairs, groups = len(table.teachers), []

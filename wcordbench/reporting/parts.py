@@ -55,8 +55,8 @@ def cell_text(entry: Entry, bold: Callable[[str], str] = str) -> str:
             text += f" (n={len(summary.values)})"
     if entry.versus is not None and entry.versus.mark:
         text += f" {entry.versus.mark}"
-    if entry.note is not None:
-        text += f" [{entry.note}]"
+    if entry.notes:
+        text += f" [{', '.join(map(str, entry.notes))}]"
     if entry.published is not None:
         text += f" [{number(entry.published.mean, entry.published.std)}]"
     return text
@@ -72,6 +72,10 @@ def remarks_of(table: Table) -> list[str]:
             "Mean rank: the method's place by mean in a column (1 is best), averaged over the"
             " columns it has a number in."
         )
+        if any(rank.columns < rank.ranked for rank in table.ranks.values()):
+            remarks[-1] += (
+                " n: how many those are, where not all; such a rank is NOT comparable with others."
+            )
     return remarks
 
 

@@ -46,7 +46,7 @@ def shown(title: str) -> str:
 
 def heading(pair: Pair) -> str:
     """A pair as a panel's title."""
-    return f"{pair.teacher.model} → {pair.student}"
+    return pair.shown
 
 
 def columns(labels: list[str]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wcordbench.errors import UserError
-from wcordbench.reporting import plot, published
+from wcordbench.reporting import plot
 from wcordbench.reporting.plot import Out
 from wcordbench.reporting.sweep import Sweep, sweeps
 from wcordbench.reporting.table import Table
@@ -88,21 +88,14 @@ def _ours(axis: Any, sweep: Sweep) -> None:
 def _published(axis: Any, sweep: Sweep) -> None:
     points = sorted((v, p.mean) for v, p in zip(sweep.values, sweep.published, strict=True) if p)
     if points:
-        of = "" if _own_numbers(sweep) else ", other images"
+        of = "" if all(e.alike for e in sweep.entries) else ", other images"
         look = {**plot.style(1), "mfc": "white", "label": f"published{of}"}
         axis.plot(*zip(*points, strict=True), clip_on=False, **look)
 
 
-def _own_numbers(sweep: Sweep) -> bool:
-    """Whether the published numbers are of the sweep's own pair."""
-    pair = sweep.pair
-    return (pair.teacher.model.removeprefix("timm:"), pair.student) == published.PRIVILEGED
-
-
 def _references(axis: Any, suite: Suite, table: Table, sweep: Sweep) -> None:
     """The plain student and KD, as horizontal lines."""
-    pairs = list(zip(table.teachers, table.students, strict=True))
-    column = pairs.index((sweep.pair.teacher.model, sweep.pair.student))
+    column = sweep.column
     rows, lines = dict(table.rows), {"student": "--", "kd": (0, (1, 1))}
     for method in suite.methods:
         summary = rows[method.title][column].summary if method.title in rows else None

@@ -1,29 +1,39 @@
-"""The published numbers, and which suites may be set against them."""
+"""The published numbers, and which cells of a table they belong beside.
+
+A published number belongs to a run: it is set beside a cell whose whole configuration is, but for
+the seeds, what the shipped suite of its protocol expands to. What those suites expand to is kept
+in ``published.json`` (see :mod:`wcordbench.reporting.freeze`), so that a suite that was edited
+does not become the published protocol.
+"""
 
 from __future__ import annotations
 
 import csv
 import functools
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from wcordbench.suite.schema import MethodSpec, Suite
+from wcordbench.reporting.configuration import Leaf, differences, of_run
+from wcordbench.suite.runs import Cell
+from wcordbench.suite.schema import Pair
 
-#: What the published tables were trained with (Tian et al., ICLR 2020, and the WCoRD supplement).
-#: A suite that differs in any of these is not set against them unless asked to.
-PROTOCOL: dict[str, Any] = {
-    "epochs": 240,
-    "batch_size": 64,
-    "momentum": 0.9,
-    "weight_decay": 5e-4,
-    "nesterov": False,
-    "schedule": {"type": "step", "milestones": [150, 180, 210], "factor": 0.1},
-    "augment": {"crop_padding": 4, "flip": True},
-}
+#: the epoch that a score is taken from
+Rule = Literal["last", "best"]
 
 #: seeds that a published mean is of
 SEEDS = 5
+
+#: The shipped suites that a protocol's numbers were trained under; those of a protocol that is not
+#: named here stand beside nothing unless asked for.
+PROTOCOLS: dict[str, tuple[str, ...]] = {
+    # Tian et al., ICLR 2020, and the WCoRD supplement's Table 1
+    "crd-240-last": ("cifar100", "cifar100_cross"),
+    # the WCoRD supplement's Table 2
+    "wcord-table2-last": ("privileged",),
+}
 
 #: teacher and student of the supplement's Table 2
 PRIVILEGED = ("inception_v3", "resnet8x4")
@@ -32,101 +42,194 @@ PRIVILEGED_REMARK = (
     "The published AUCs are of images that are not public: compare the shape of the curve, not"
     " its height."
 )
+#: protocols whose images are not public, so that nothing is judged by their numbers
+NOT_PUBLIC = {"wcord-table2-last"}
 
 
 @dataclass(frozen=True)
 class Number:
-    """A published mean and, where it was printed, its deviation; percent."""
+    """A published mean and, where it was printed, its deviation; percent.
+
+    Attributes:
+        method: as published, see :func:`named`.
+        rule: the epoch it is of.
+        protocol: how it was trained, see :data:`PROTOCOLS`.
+    """
 
     mean: float
     std: float | None
     source: str
+    method: str = ""
+    rule: Rule = "last"
+    protocol: str = ""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A published number of a cell's pair and method, and how the cell differs from its run.
+
+    Attributes:
+        number: the nearest of those there are.
+        differences: none where the number belongs to the cell; None where the number's
+            configuration is not known.
+    """
+
+    number: Number
+    differences: tuple[Leaf, ...] | None
+
+    @property
+    def alike(self) -> bool:
+        """Whether the number is of the cell's very configuration."""
+        return self.differences == ()
 
 
 @functools.cache
-def numbers(metric: str = "top1") -> dict[tuple[str, str, str], Number]:
-    """Published numbers by (teacher, student, method).
+def numbers(metric: str = "top1", rule: Rule = "last") -> dict[tuple[str, str, str], list[Number]]:
+    """Published numbers by teacher, student and method, without the options that its name has.
 
-    Where two sources print the same cell, the WCoRD supplement wins: it is the table that
-    is reproduced.
+    Where several sources print the same cell, the WCoRD supplement's stands first: it is the
+    table that is reproduced.
     """
-    found: dict[tuple[str, str, str], Number] = {}
+    found: dict[tuple[str, str, str], list[Number]] = {}
     with (Path(__file__).parent / "published.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["metric"] == metric]
+        rows = [r for r in csv.DictReader(file) if (r["metric"], r["rule"]) == (metric, rule)]
     for row in sorted(rows, key=lambda r: r["source"] != "WCoRD supplement"):
-        key = (row["teacher"], row["student"], row["method"])
+        key = (row["teacher"], row["student"], row["method"].partition("(")[0])
         std = float(row["std"]) if row["std"] else None
-        found.setdefault(key, Number(float(row["mean"]), std, row["source"]))
+        found.setdefault(key, []).append(
+            Number(float(row["mean"]), std, row["source"], row["method"], rule, row["protocol"])
+        )
     return found
 
 
-def of_method(teacher: str, student: str, spec: MethodSpec, metric: str) -> Number | None:
-    """The published number of a method with a suite's options, if there is one.
+@functools.cache
+def _frozen() -> dict[str, Any]:
+    value = json.loads((Path(__file__).parent / "published.json").read_text(encoding="utf-8"))
+    return dict(value)
 
-    A published name such as ``wcord(lambda1=0,lambda2=0.1)`` is that of every method with
-    these values of these options; one without options is the method's as the papers tune it.
+
+def configuration(number: Number, teacher: str, student: str) -> dict[str, Any] | None:
+    """The configuration that a number belongs to, as :func:`of_run` gives a run's; None if unknown.
+
+    Args:
+        number: the number.
+        teacher, student: as published.
     """
-    pair = (_architecture(teacher), student)
-    found = numbers(metric)
-    options: dict[str, Any] | None = None
-    for (t, s, name), number in found.items():
-        base, _, rest = name.partition("(")
-        if (t, s) != pair or base != spec.name or not rest:
-            continue
-        if options is None:  # resolved only where a published name has some: it takes time
-            options = {key: value for term in spec.terms() for key, value in term.options.items()}
-        wanted = dict(part.split("=") for part in rest.rstrip(")").split(","))
-        if all(options.get(key) == float(value) for key, value in wanted.items()):
-            return number
-    return found.get((*pair, spec.name))
+    frozen = _frozen()
+    packed = frozen["runs"].get(f"{number.protocol} {teacher} {student} {number.method}")
+    return None if packed is None else _unpacked(packed, frozen["parts"])
 
 
-def _architecture(model: str) -> str:
+def _unpacked(packed: Mapping[str, Any], parts: list[Any]) -> dict[str, Any]:
+    config = {key: parts[value] for key, value in packed.items() if key != "teacher"}
+    teacher = packed["teacher"]
+    return {**config, "teacher": None if teacher is None else _unpacked(teacher, parts)}
+
+
+def architecture(model: str) -> str:
     """A model's name in the papers' tables: without timm's prefix and tag."""
     return model.removeprefix("timm:").partition(".")[0]
 
 
-def privileged(suite: Suite) -> bool:
-    """Whether a suite has a pair of the supplement's Table 2 and is measured as there."""
-    pairs = [(_architecture(p.teacher.model), p.student) for p in suite.pairs]
-    return suite.metric == "auc" and suite.dataset.holdout is None and PRIVILEGED in pairs
+def named(method: str, cell: Cell) -> bool:
+    """Whether a published name can be that of a cell's method.
 
-
-def differences(suite: Suite) -> list[str] | None:
-    """How a suite departs from the published protocol.
-
-    Returns:
-        One phrase a departure (none for the full protocol), or None where nothing was
-        published for the dataset, or the scores are of training images held out.
+    A name such as ``wcord(lambda1=0,lambda2=0.1)`` is that of every method with these values of
+    these options; one without options is any of its key's, whatever its options are.
     """
-    plain = (
-        suite.task is None
-        and suite.dataset.holdout is None
-        and not any(
-            view.config(suite.dataset) for view in (suite.views.teacher, suite.views.student)
-        )
-    )
-    if suite.dataset.name != "cifar100" or suite.metric != "top1" or not plain:
+    base, _, rest = method.partition("(")
+    if cell.method is None or not rest:
+        return base == ("teacher" if cell.method is None else cell.method.name)
+    if base != cell.method.name:
+        return False
+    terms = cell.run.config["method"]["terms"]
+    options = {key: value for term in terms for key, value in term["options"].items()}
+    for part in rest.rstrip(")").split(","):
+        key, _, text = part.partition("=")
+        value = json.loads(text) if text[0] in "-0123456789tfn" else text
+        if key not in options or options[key] != value:
+            return False
+    return True
+
+
+def by_name(
+    teacher: str, student: str, cell: Cell | None, metric: str, rule: Rule = "last"
+) -> list[Number]:
+    """The published numbers of a pair and a method, the teacher where that is None.
+
+    Those whose name says the method's options stand before those whose name says none.
+    """
+    name = "teacher" if cell is None or cell.method is None else cell.method.name
+    found = numbers(metric, rule).get((architecture(teacher), student, name), [])
+    if cell is not None:
+        found = [n for n in found if named(n.method, cell)]
+    return sorted(found, key=lambda n: "(" not in n.method)
+
+
+def beside(cell: Cell, metric: str, rule: Rule = "last") -> Beside | None:
+    """The published number nearest to a cell, and how far it is from belonging to it.
+
+    None where nothing is published of its dataset and task, pair and method, metric and rule.
+    """
+    found = by_name(cell.pair.teacher.model, cell.pair.student, cell, metric, rule)
+    if not found or _other_images(cell.run.config["dataset"]):
         return None
-    found = []
-    size = suite.dataset.size or 32
-    if size != 32:
-        found.append(f"images of {size}×{size} pixels, published 32×32")
-    train = suite.train.model_dump()
-    for key, published in PROTOCOL.items():
-        if train[key] != published:
-            found.append(f"{_phrase(key, train[key])}, published {_phrase(key, published)}")
+    ours = of_run(cell.run)
+    return _nearest(_compared(found, cell.pair, ours))
+
+
+def teacher_from_file(pair: Pair, student: Cell, metric: str, rule: Rule = "last") -> Beside | None:
+    """As :func:`beside`, of a pair whose teacher's weights are given.
+
+    How they were trained is not known: the number is its own where the network is, and the
+    images that a student of the pair is measured on.
+    """
+    config = of_run(student.run)
+    if _other_images(config["dataset"]):
+        return None
+    ours: dict[str, Any] = {"model": pair.teacher.model, "teacher": None}
+    ours |= {key: config[key] for key in ("dataset", "metric") if key in config}
+    if config["teacher"] and "view" in config["teacher"]:
+        ours["view"] = config["teacher"]["view"]
+    found = by_name(pair.teacher.model, pair.student, None, metric, rule)
+    return _nearest(_compared(found, pair, ours, set(ours) | {"view", "metric"}))
+
+
+def _other_images(dataset: Mapping[str, Any]) -> bool:
+    """Whether the scores are of other classes, or of images that were held out of training."""
+    return "task" in dataset or "holdout" in dataset
+
+
+def _compared(
+    found: list[Number], pair: Pair, ours: Mapping[str, Any], keys: set[str] | None = None
+) -> Iterator[Beside]:
+    teacher = architecture(pair.teacher.model)
+    for number in found:
+        theirs = configuration(number, teacher, pair.student)
+        if theirs is None:
+            yield Beside(number, None)
+        elif theirs["dataset"]["name"] == ours["dataset"]["name"]:
+            if keys is not None:
+                theirs = {key: value for key, value in theirs.items() if key in keys}
+            yield Beside(number, tuple(differences(ours, theirs)))
+
+
+def _nearest(found: Iterator[Beside]) -> Beside | None:
+    """The first with the fewest differences."""
+
+    def far(one: Beside) -> float:
+        return float("inf") if one.differences is None else len(one.differences)
+
+    return min(found, key=far, default=None)
+
+
+def asked_for(cell: Cell, metric: str, rule: Rule = "last") -> Beside | None:
+    """As :func:`beside`, for who asks for the published numbers of another protocol.
+
+    Of an AUC the supplement's Table 2, where the cell's own pair has nothing.
+    """
+    found = beside(cell, metric, rule)
+    if found is None and metric == "auc" and cell.method is not None:
+        other = by_name(*PRIVILEGED, cell, metric, rule)
+        return Beside(other[0], None) if other else None
     return found
-
-
-def _phrase(key: str, value: Any) -> str:
-    if key == "schedule":
-        if value["type"] == "step":
-            return f"steps at epochs {', '.join(map(str, value['milestones']))}"
-        return "a one-cycle schedule"
-    if key == "augment":
-        flips = " and flips" if value["flip"] else " without flips"
-        return f"crops padded by {value['crop_padding']}{flips}"
-    if key == "epochs":
-        return f"{value} epochs"
-    return f"{key.replace('_', ' ')} {value}"

@@ -37,7 +37,7 @@ def _grid(table: Table, bold: Callable[[str], str]) -> list[list[str]]:
             delta = entries[column].delta
             line.append("" if delta is None else signed(delta))
         if ranks:
-            line.append(f"{ranks[name]:.1f}" if name in ranks else "")
+            line.append(str(ranks[name]) if name in ranks else "")
         grid.append(line)
     return grid
 
@@ -97,7 +97,9 @@ def _records(table: Table) -> list[dict[str, Any]]:
                     "best": entry.best,
                     **number_record(p),
                     "delta": entry.delta,
-                    "mean_rank": ranks.get(name),
+                    "mean_rank": ranks[name].mean if name in ranks else None,
+                    "rank_columns": ranks[name].columns if name in ranks else None,
+                    "notes": "; ".join(table.notes[i - 1] for i in entry.notes) or None,
                     **(versus(table, entry) if table.baseline is not None else {}),
                 }
             )

@@ -9,7 +9,8 @@ from tabulate import tabulate
 
 from wcordbench.reporting.compare import rule
 from wcordbench.reporting.parts import csv_text, number, number_record, printed, signed, versus
-from wcordbench.reporting.table import IN_BRACKETS, Entry, Table
+from wcordbench.reporting.remarks import IN_BRACKETS
+from wcordbench.reporting.table import Entry, Table
 from wcordbench.results.statistics import Interval
 
 FORMATS = ("text", "markdown", "csv", "json")

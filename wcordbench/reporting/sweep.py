@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from tabulate import tabulate
 
-from wcordbench.reporting import published
 from wcordbench.reporting.latex import escape, latex_cell, latex_line, latex_table
-from wcordbench.reporting.parts import cell_text, csv_text, printed, versus
+from wcordbench.reporting.parts import cell_text, csv_text, versus
 from wcordbench.reporting.published import Number
-from wcordbench.reporting.table import IN_BRACKETS, Entry, Table
+from wcordbench.reporting.remarks import IN_BRACKETS
+from wcordbench.reporting.table import Entry, Table
 from wcordbench.suite.schema import Pair, Suite
 
 #: How the papers write an option.
@@ -29,8 +29,7 @@ class Sweep:
         parameter: as the suite names it.
         values: as the suite lists them.
         entries: one a value.
-        published: one a value, None where nothing is printed; of another pair where the suite's
-            own has none.
+        column: of the table, from 0.
     """
 
     pair: Pair
@@ -38,7 +37,12 @@ class Sweep:
     parameter: str
     values: tuple[float, ...]
     entries: tuple[Entry, ...]
-    published: tuple[Number | None, ...]
+    column: int
+
+    @property
+    def published(self) -> tuple[Number | None, ...]:
+        """The published numbers that the table shows, one a value."""
+        return tuple(entry.published for entry in self.entries)
 
     @property
     def symbol(self) -> str:
@@ -56,7 +60,6 @@ def sweeps(suite: Suite, table: Table) -> list[Sweep]:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 groups.setdefault((swept.number, name), []).append((value, title))
     specs = {m.title: m for m in suite.methods}
-    columns = list(zip(table.teachers, table.students, strict=True))
     found = []
     for (_, parameter), points in groups.items():
         first = specs[points[0][1]]
@@ -64,10 +67,9 @@ def sweeps(suite: Suite, table: Table) -> list[Sweep]:
         if first.label is not None:
             label = first.label.rpartition(" (")[0]
         for pair in suite.pairs:
-            column = (pair.teacher.model, pair.student)
-            if column not in columns:
+            if pair.name not in table.names:
                 continue
-            at = columns.index(column)
+            at = table.names.index(pair.name)
             found.append(
                 Sweep(
                     pair,
@@ -75,11 +77,7 @@ def sweeps(suite: Suite, table: Table) -> list[Sweep]:
                     parameter,
                     tuple(value for value, _ in points),
                     tuple(rows[title][at] for _, title in points),
-                    tuple(
-                        published.of_method(*column, specs[title], suite.metric)
-                        or published.of_method(*published.PRIVILEGED, specs[title], suite.metric)
-                        for _, title in points
-                    ),
+                    at,
                 )
             )
     return found
@@ -97,7 +95,8 @@ def render_sweeps(suite: Suite, table: Table, form: str) -> str | None:
     if form in ("csv", "json"):
         records = [
             {
-                "teacher": s.pair.teacher.model, "student": s.pair.student, "method": s.method,
+                "teacher": s.pair.teacher.model, "student": s.pair.student,
+                **({"pair": s.pair.name} if table.labels else {}), "method": s.method,
                 "parameter": s.parameter, "value": value,
                 "mean": e.summary.mean if e.summary else None,
                 "std": e.summary.std if e.summary else None,
@@ -122,7 +121,7 @@ def render_sweeps(suite: Suite, table: Table, form: str) -> str | None:
         grid = [["ours", *(cell_text(_alone(e)) for e in sweep.entries)], *_published(sweep)]
         header = [sweep.symbol, *(f"{v:g}" for v in sweep.values)]
         body = tabulate(grid, header, tablefmt=style, disable_numparse=True)
-        parts.append(f"{sweep.pair.name}, {sweep.method}\n\n{body}")
+        parts.append(f"{sweep.pair.shown}, {sweep.method}\n\n{body}")
     end = "  " if form == "markdown" else ""
     lines = [table.title, table.metric, "", "\n\n".join(parts), ""]
     return "\n".join([*lines, *(line + end for line in _remarks(table))])
@@ -136,7 +135,7 @@ def _remarks(table: Table) -> list[str]:
 
 def _alone(entry: Entry) -> Entry:
     """Without what the layout has other places for, or none."""
-    return replace(entry, published=None, note=None, best=False)
+    return replace(entry, published=None, notes=(), best=False)
 
 
 def _published(sweep: Sweep) -> list[list[str]]:
@@ -148,7 +147,7 @@ def _published(sweep: Sweep) -> list[list[str]]:
 
 def _latex(table: Table, sweep: Sweep) -> str:
     symbol = _LATEX_SYMBOLS.get(sweep.parameter, escape(sweep.parameter))
-    of = f"{printed(sweep.pair.teacher.model)} → {printed(sweep.pair.student)}, {sweep.method}"
+    of = f"{sweep.pair.shown}, {sweep.method}"
     caption = [f"{table.title}, {of}: {table.metric}.", *_remarks(table)]
     body = [
         latex_line([symbol, *(f"{v:g}" for v in sweep.values)]),

@@ -7,22 +7,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from wcordbench import registry
 from wcordbench.errors import UserError
 from wcordbench.reporting import published
+from wcordbench.reporting.published import Beside, Rule
+from wcordbench.reporting.remarks import Footnotes, remarks
 from wcordbench.results.statistics import Difference, Verdict
 from wcordbench.results.store import Store
 from wcordbench.results.summary import Summary, summarise
-from wcordbench.suite.runs import Cell, Run
-from wcordbench.suite.schema import MethodSpec, Pair, Suite
+from wcordbench.suite.runs import Cell
+from wcordbench.suite.schema import Suite
 
 METRICS = {
     "top1": "Top-1 test accuracy (%) after the last epoch",
     "top5": "Top-5 test accuracy (%) after the last epoch",
     "auc": "Test AUC (%) after the last epoch",
 }
-IN_BRACKETS = "In brackets: the published number."
-NOT_COMPARABLE = "The published numbers are NOT comparable."
 BEST_EPOCH = "BEST epoch on the test set: top-1 accuracy (%)"
 Compare = Literal["published", "none"]
 
@@ -44,8 +43,9 @@ class Entry:
     Attributes:
         summary: our seeds; None where the suite does not train this (a given checkpoint).
         published: the published number, if it is to be shown.
+        alike: the published number is of this very configuration, but for the seeds.
         best: the highest mean of its column among the students.
-        note: number of the footnote, from 1.
+        notes: numbers of the footnotes, from 1.
         versus: the difference to the table's baseline, where that was asked for and both have
             seeds in common (see :func:`wcordbench.reporting.compare.against`).
         verdict: on the published number, where that was asked for (see
@@ -54,8 +54,9 @@ class Entry:
 
     summary: Summary | None
     published: published.Number | None = None
+    alike: bool = False
     best: bool = False
-    note: int | None = None
+    notes: tuple[int, ...] = ()
     versus: Difference | None = None
     verdict: Verdict | None = None
 
@@ -75,6 +76,8 @@ class Table:
         title: of the suite.
         metric: what the numbers are.
         teachers, students: the two header rows, one name a column.
+        pairs: see ``names``; empty where the networks are the names.
+        labels: of the pairs, "" where the suite gives none; empty where it gives none at all.
         rows: (name, entries), in the paper's order.
         notes: footnotes of cells, then remarks on the whole table.
         remarks: sentences under the table.
@@ -89,6 +92,14 @@ class Table:
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     baseline: str | None = None
+    pairs: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the pairs, by which a suite tells its columns apart."""
+        columns = zip(self.teachers, self.students, strict=True)
+        return self.pairs or [f"{teacher}->{student}" for teacher, student in columns]
 
     @property
     def compared(self) -> list[int]:
@@ -97,7 +108,7 @@ class Table:
         return [c for c in columns if any(entries[c].delta is not None for _, entries in self.rows)]
 
     @property
-    def ranks(self) -> dict[str, float]:
+    def ranks(self) -> dict[str, Rank]:
         """Each method's rank by mean (1 is best), averaged over the columns it has a number in.
 
         Methods that share a mean share the rank between them. Empty for a table of one
@@ -106,6 +117,7 @@ class Table:
         of: dict[str, list[float]] = {}
         if len(self.students) < 2:
             return {}
+        ranked = 0
         for column in range(len(self.students)):
             means = {
                 name: summary.mean
@@ -116,11 +128,32 @@ class Table:
             }
             if len(means) < 2:
                 continue
+            ranked += 1
             for name, mean in means.items():
                 above = sum(other > mean for other in means.values())
                 ties = sum(other == mean for other in means.values())
                 of.setdefault(name, []).append(above + (ties + 1) / 2)
-        return {name: statistics.fmean(ranks) for name, ranks in of.items()}
+        return {n: Rank(statistics.fmean(r), len(r), ranked) for n, r in of.items()}
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A method's mean rank.
+
+    Attributes:
+        mean: over the columns in which it has a number.
+        columns: how many those are.
+        ranked: in how many columns methods were ranked at all.
+    """
+
+    mean: float
+    columns: int
+    ranked: int
+
+    def __str__(self) -> str:
+        """The rank, and how many columns it is of where it is not of all."""
+        fewer = f" (n={self.columns})" * (self.columns < self.ranked)
+        return f"{self.mean:.1f}{fewer}"
 
 
 def build(
@@ -128,7 +161,7 @@ def build(
     cells: Iterable[Cell],
     store: Store,
     compare: Compare | None,
-    best_epoch: bool = False,
+    rule: Rule = "last",
 ) -> Table:
     """Read the store and lay a suite's table out.
 
@@ -136,10 +169,11 @@ def build(
         suite: the suite.
         cells: its cells (see :func:`wcordbench.suite.expand`), or those of them to show.
         store: where the runs are.
-        compare: ``published`` sets the published numbers beside ours even where the protocol
-            differs (a remark then says how); None does so only where it is the same.
-        best_epoch: show the best epoch's accuracy in place of the last's, labelled as such and
-            never beside published numbers.
+        compare: ``published`` sets the published numbers of a pair and method beside ours even
+            where the configuration differs (a footnote then says how); None does so only where it
+            is the same in everything but the seeds.
+        rule: the epoch that counts. The best one is labelled as such; published numbers are
+            those of the same rule.
 
     Raises:
         UserError: a result is damaged, there is nothing published to compare with, or no best
@@ -150,95 +184,79 @@ def build(
             "--compare published: the scores are of training images held out (dataset.holdout), and"
             " the published numbers of the test images; leave it out"
         )
-    if best_epoch:
-        _best_epoch_known(suite, compare)
-        compare = "none"
-    runs: dict[tuple[str, str], list[Run]] = {}
+    if rule == "best":
+        _best_epoch_known(suite)
+    groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         row = "Teacher" if cell.method is None else cell.method.title
-        runs.setdefault((row, cell.pair.name), []).append(cell.run)
-    shown = {pair for _, pair in runs}
+        groups.setdefault((row, cell.pair.name), []).append(cell)
+    shown = {pair for _, pair in groups}
     pairs = [p for p in suite.pairs if p.name in shown]
-    methods = [m for m in suite.methods if any(row == m.title for row, _ in runs)]
-    differences = published.differences(suite)
-    table2 = published.privileged(suite) or (suite.metric == "auc" and compare == "published")
-    if compare == "published" and differences is None and not table2:
+    titles = [m.title for m in suite.methods if any(row == m.title for row, _ in groups)]
+    found = _published(groups, suite.metric, compare, rule)
+    if compare == "published" and not found:
         raise UserError(
-            f"--compare published: nothing is published for dataset {suite.dataset.name!r};"
-            " leave it out"
+            f"--compare published: nothing is published of these pairs and methods for dataset"
+            f" {suite.dataset.name!r}, metric {suite.metric} and the {rule} epoch; leave it out"
         )
-    beside = compare == "published" or (compare is None and (differences == [] or table2))
-    specs = {m.title: m for m in methods}
-    numbers = published.numbers(suite.metric) if beside else {}
-    score = "best_top1" if best_epoch else suite.metric
-    notes: list[str] = []
+    footnotes = Footnotes(suite, found, compare)
+    score = "best_top1" if rule == "best" else suite.metric
     rows: list[tuple[str, list[Entry]]] = []
-    for name, key in [("Teacher", "teacher"), *((m.title, m.name) for m in methods)]:
+    for name in ["Teacher", *titles]:
         entries = []
         for pair in pairs:
-            seeds = runs.get((name, pair.name))
-            summary = summarise(seeds, store, score) if seeds else None
-            number = None
-            if beside and name in specs:
-                number = _number(pair, specs[name], suite)
-            elif beside:
-                number = numbers.get((pair.teacher.model, pair.student, key))
-            entries.append(Entry(summary, number, note=_note(summary, notes)))
+            of = groups.get((name, pair.name))
+            summary = summarise([c.run for c in of], store, score) if of else None
+            beside = found.get((name, pair.name))
+            alike = beside is not None and beside.alike
+            shows = compare == "published" or (compare is None and alike)
+            entries.append(
+                Entry(
+                    summary,
+                    beside.number if beside is not None and shows else None,
+                    alike=alike,
+                    notes=footnotes.of(name, pair, of[0] if of else None, summary),
+                )
+            )
         rows.append((name, entries))
     _mark_best(rows)
-    title, remarks = suite.title or suite.name, _remarks(suite, rows, differences, beside)
-    if best_epoch:
-        title += " (BEST epoch)"
-        remarks.append(
-            f"Best epoch on the {'TEST set' if suite.dataset.holdout is None else 'images shown'}:"
-            " not comparable with accuracies after the last epoch, which are what counts, nor with"
-            " published ones. Choosing the epoch by the images that are shown flatters every"
-            " method."
-        )
+    title = suite.title or suite.name
+    seeds = {c.seed for of in groups.values() for c in of if c.method is not None}
     return Table(
-        title,
-        measured(suite, best_epoch),
+        title + " (BEST epoch)" * (rule == "best"),
+        measured(suite, rule == "best"),
         [p.teacher.model for p in pairs],
         [p.student for p in pairs],
         rows,
-        notes,
-        remarks,
+        footnotes.texts,
+        remarks(suite, pairs, seeds, rows, footnotes, rule),
+        pairs=[p.name for p in pairs],
+        labels=[p.label or "" for p in pairs] if any(p.label for p in pairs) else [],
     )
 
 
-def _best_epoch_known(suite: Suite, compare: Compare | None) -> None:
+def _published(
+    groups: dict[tuple[str, str], list[Cell]],
+    metric: str,
+    compare: Compare | None,
+    rule: Rule,
+) -> dict[tuple[str, str], Beside]:
+    """The published number nearest to each row and pair, where there is one."""
+    look = published.asked_for if compare == "published" else published.beside
+    found = {at: look(of[0], metric, rule) for at, of in groups.items()}
+    for (_, pair), (cell, *_) in list(groups.items()):
+        taught = cell.run.config["teacher"] is not None
+        if taught and cell.pair.teacher.checkpoint is not None and ("Teacher", pair) not in groups:
+            found["Teacher", pair] = published.teacher_from_file(cell.pair, cell, metric, rule)
+    return {at: beside for at, beside in found.items() if beside is not None}
+
+
+def _best_epoch_known(suite: Suite) -> None:
     if suite.metric != "top1":
         raise UserError(
             "--best-epoch: only top-1 accuracy is stored for the best epoch, and suite"
             f" {suite.name!r} is measured by {suite.metric}; leave it out"
         )
-    if compare == "published":
-        raise UserError(
-            "--best-epoch: the published numbers are of the last epoch; leave out it or"
-            " --compare published"
-        )
-
-
-def _number(pair: Pair, spec: MethodSpec, suite: Suite) -> published.Number | None:
-    """The published number of a cell; of a sweep, the supplement's where the pair has none."""
-    number = published.of_method(pair.teacher.model, pair.student, spec, suite.metric)
-    if number is None and suite.metric == "auc":
-        number = published.of_method(*published.PRIVILEGED, spec, suite.metric)
-    return number
-
-
-def _note(summary: Summary | None, notes: list[str]) -> int | None:
-    if summary is None:
-        return None
-    if summary.undefined is not None:
-        text = f"N/A: {summary.undefined}"
-    elif summary.failures:
-        text = f"{len(summary.failures)} failed: {summary.failures[0]}"
-    else:
-        return None
-    if text not in notes:
-        notes.append(text)
-    return notes.index(text) + 1
 
 
 def _mark_best(rows: list[tuple[str, list[Entry]]]) -> None:
@@ -253,49 +271,3 @@ def _mark_best(rows: list[tuple[str, list[Entry]]]) -> None:
             if round(mean, 2) == top:
                 old = entries[column]
                 entries[column] = replace(old, best=True)
-
-
-def _remarks(
-    suite: Suite,
-    rows: list[tuple[str, list[Entry]]],
-    differences: list[str] | None,
-    beside: bool,
-) -> list[str]:
-    summaries = [e.summary for name, entries in rows for e in entries if e.summary is not None]
-    wanted = sum(s.wanted for s in summaries if s.undefined is None)
-    have = sum(len(s.values) for s in summaries)
-    seeds = len(suite.seeds)
-    remarks = ["One seed, so without a deviation; teachers are trained once."]
-    if seeds > 1:
-        remarks = [
-            f"Mean ± sample standard deviation over {seeds} seeds; a cell with fewer says how many;"
-            " teachers are trained once."
-        ]
-    if have < wanted:
-        remarks.append(f"{have} of {wanted} cell samples are done; – marks a missing cell.")
-    images = frozenset[str]().union(*(s.fingerprints for s in summaries))
-    if len(images) > 1:
-        remarks.append(
-            f"NOT comparable with each other: the dataset's images were changed between runs"
-            f" ({len(images)} fingerprints); wcordbench verify names the runs."
-        )
-    title = registry.get("dataset", suite.dataset.name).meta.get("title", suite.dataset.name)
-    if suite.dataset.holdout is not None:
-        remarks.append(
-            f"Scores are of {suite.dataset.holdout:,} training images that no network here was"
-            " trained on, as many of each class; the test images were not used. Not comparable with"
-            " scores on test images, nor with published ones."
-        )
-    if differences:
-        schedule = f"Reduced schedule on {title}: {'; '.join(differences)}."
-        if beside:
-            schedule += f" {NOT_COMPARABLE}"
-        else:
-            schedule += " Not comparable with the published numbers, which are left out."
-        remarks.append(schedule)
-    elif suite.metric == "auc":
-        if beside:
-            remarks.append(f"{IN_BRACKETS} {published.PRIVILEGED_REMARK}")
-    elif beside:
-        remarks.append(IN_BRACKETS)
-    return remarks

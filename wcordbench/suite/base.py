@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import reprlib
 import typing
+import unicodedata
 from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -83,6 +85,27 @@ class Strict(_Options):
         return {k: meant(v, fields[k].annotation) if k in fields else v for k, v in values.items()}
 
 
+def plain(text: str) -> str:
+    """Text on one line: what is blank at its ends goes, and elsewhere is one space."""
+    return " ".join(text.split())
+
+
+def alike(text: str) -> str:
+    """What names have in common that a reader takes for one: case, blanks, an arrow's spelling."""
+    text = unicodedata.normalize("NFKC", text).casefold().replace("→", "->")
+    return plain(text.replace("->", " -> ")).replace(" -> ", "->")
+
+
+def _label(value: str | None) -> str | None:
+    if value is None:
+        return None
+    if not plain(value):
+        raise Mistake("is blank; write a name, or leave the key out")
+    return plain(value)
+
+
+#: a name in tables: on one line, and not blank
+Label = Annotated[str | None, AfterValidator(_label)]
 SCHEDULES = ("step", "one_cycle")
 
 

@@ -15,7 +15,17 @@ from pydantic import (
 )
 
 from wcordbench import registry
-from wcordbench.suite.base import Mistake, Strict, located, phrase, registered, resolve_options
+from wcordbench.suite.base import (
+    Label,
+    Mistake,
+    Strict,
+    alike,
+    located,
+    phrase,
+    plain,
+    registered,
+    resolve_options,
+)
 from wcordbench.suite.protocol import TrainOverride
 from wcordbench.suite.weight import Schedule, WeightSchedule
 
@@ -24,6 +34,11 @@ if TYPE_CHECKING:
 
 #: what a pair may say of a method beside its options
 WEIGHTS = ("gamma", "beta", "schedule", "lr_factor")
+
+
+def title_of(entry: registry.Entry) -> str:
+    """A registered method's name in tables."""
+    return plain(str(entry.meta.get("title", entry.name)))
 
 
 class MethodTerm(Strict):
@@ -58,7 +73,7 @@ class MethodSpec(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
 
     name: str = Field(description="a method, or several added by +", examples=["crd+kd"])
-    label: str | None = Field(
+    label: Label = Field(
         None,
         description="the row's name in tables; null: the methods' titles",
         examples=["CRD (weak)"],
@@ -137,8 +152,7 @@ class MethodSpec(BaseModel):
     @model_validator(mode="after")
     def _known(self) -> MethodSpec:
         terms = self.terms()
-        if self.title == "Teacher":
-            raise Mistake("is 'Teacher', the row of the teachers; choose another", "label")
+        self._label_is_its_own()
         if self.alpha is not None and "+" not in self.name:
             raise Mistake(
                 f"weighs a term added by '+', and {self.name!r} adds none; did you mean 'beta'?",
@@ -147,6 +161,23 @@ class MethodSpec(BaseModel):
         if not terms and not self.cross_entropy():
             raise Mistake(f": every weight of {self.name!r} is 0, there is nothing to learn")
         return self
+
+    def _label_is_its_own(self) -> None:
+        """Refuse a label under which everyone looks for another method's numbers."""
+        if self.label is None:
+            return
+        if alike(self.label) == "teacher":
+            raise Mistake("is 'Teacher', the row of the teachers; choose another", "label")
+        names: dict[str, str] = {}
+        for entry in registry.catalogue("method").values():
+            names[alike(entry.name)] = names[alike(title_of(entry))] = entry.name
+        means = [names.get(part.strip()) for part in alike(self.label).split("+")]
+        if None not in means and sorted(map(str, means)) != sorted(self.name.split("+")):
+            raise Mistake(
+                f"is {self.label!r}, the name of the method {'+'.join(map(str, means))!r}, and the"
+                f" row is of {self.name!r}; choose another",
+                "label",
+            )
 
     def entries(self) -> list[registry.Entry]:
         """The registered methods that the name adds up."""
@@ -216,7 +247,7 @@ class MethodSpec(BaseModel):
     @property
     def title(self) -> str:
         """The row's name in tables."""
-        return self.label or "+".join(e.meta.get("title", e.name) for e in self.entries())
+        return self.label or "+".join(map(title_of, self.entries()))
 
 
 def _declared(entry: registry.Entry) -> WeightSchedule:

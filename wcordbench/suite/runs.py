@@ -82,6 +82,14 @@ def _dataset(suite: Suite) -> str:
     return json.dumps(config, allow_nan=False)
 
 
+def protocol(train: Train, two_stage: bool) -> dict[str, Any]:
+    """The protocol's part of a configuration."""
+    config = train.model_dump()
+    if not two_stage:
+        del config["first_stage"]  # changes nothing for a method without one
+    return config
+
+
 def _config(
     dataset: str,
     model: str,
@@ -95,15 +103,12 @@ def _config(
     metric: str,
     pretrained: bool | str = False,
 ) -> dict[str, Any]:
-    protocol = train.model_dump()
-    if not any(registry.get("method", t.name).two_stage for t in terms):
-        del protocol["first_stage"]  # changes nothing for a method without one
     config = {
         "dataset": json.loads(dataset),
         "model": model,
         "teacher": teacher,
         "method": {"name": method, "gamma": gamma, "terms": [t.model_dump() for t in terms]},
-        "train": protocol,
+        "train": protocol(train, any(registry.get("method", t.name).two_stage for t in terms)),
         "seed": seed,
     }
     # What most suites do not say is left out, so that it does not change their identities.

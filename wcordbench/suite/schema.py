@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
@@ -22,11 +24,14 @@ from wcordbench import registry
 from wcordbench.errors import UserError
 from wcordbench.suite.base import (
     SCHEDULES,
+    Label,
     Mistake,
     Strict,
+    alike,
     located,
     one_line,
     phrase,
+    plain,
     registered,
     show,
 )
@@ -102,6 +107,11 @@ class Pair(Strict):
         description="a network's name, or a mapping", examples=["resnet56"]
     )
     student: ModelName = Field(description="a network's name", examples=["resnet20"])
+    label: Label = Field(
+        None,
+        description="the column's name in tables; null: the networks' names",
+        examples=["a longer trained teacher"],
+    )
     train: TrainOverride = Field(
         None,
         description="what its students' training changes of the protocol",
@@ -140,9 +150,20 @@ class Pair(Strict):
         return [self.train, method.train, *own]
 
     @property
-    def name(self) -> str:
-        """``teacher->student``, as ``--pair`` takes it."""
+    def networks(self) -> str:
+        """``teacher->student``."""
         return f"{self.teacher.model}->{self.student}"
+
+    @property
+    def name(self) -> str:
+        """The label or ``teacher->student``, as ``--pair`` takes it; no other pair's."""
+        return self.label or self.networks
+
+    @property
+    def shown(self) -> str:
+        """The pair in a sentence or a heading."""
+        networks = self.networks.replace("->", " → ")
+        return networks if self.label is None else f"{self.label} ({networks})"
 
 
 @dataclass(frozen=True)
@@ -181,7 +202,9 @@ class Suite(Strict):
         description="of letters, digits, '_' and '-'",
         examples=["cifar100"],
     )
-    title: str = Field("", description="what tables are headed by", examples=["CIFAR-100, 2 pairs"])
+    title: Annotated[str, AfterValidator(plain)] = Field(
+        "", description="what tables are headed by", examples=["CIFAR-100, 2 pairs"]
+    )
     plugins: list[str] = Field(
         [],
         description="Python files that register more methods, models or datasets, by path",
@@ -276,14 +299,20 @@ class Suite(Strict):
     def _distinct(self) -> Suite:
         for what, names, of, remedy in (
             ("seeds", [str(s) for s in self.seeds], "", "remove one"),
-            ("pairs", [p.name for p in self.pairs], "", "remove one"),
+            ("pairs", [p.name for p in self.pairs], "", "give one a label"),
             ("methods", [m.title for m in self.methods], "'s row", "give one a label"),
         ):
+            seen = [unicodedata.normalize("NFKC", name) for name in names]
             for i, name in enumerate(names):
-                if name in names[:i]:
-                    first = names.index(name)
+                if seen[i] in seen[:i]:
+                    first = seen.index(seen[i])
                     shown = name if what == "seeds" else repr(name)
                     raise Mistake(f": {shown} is {what}.{first}{of} already; {remedy}", what, i)
+        for i, pair in enumerate(self.pairs):
+            others = {alike(p.networks) for p in self.pairs} - {alike(pair.networks)}
+            if pair.label is not None and alike(pair.label) in others:
+                wrong = "names the networks of another pair; choose another"
+                raise Mistake(wrong, "pairs", i, "label")
         return self
 
     @model_validator(mode="after")
