@@ -227,3 +227,19 @@ def test_a_summary_without_failures(store: Store, monkeypatch: pytest.MonkeyPatc
 def test_long_names_are_not_cut_in_a_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen([KD], store, monkeypatch, terminal=False)
     assert screen("note", line="x" * 500).count("\n") == 1
+
+
+def test_a_line_a_minute_says_how_far_an_epoch_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Screen([KD, CRD], store, monkeypatch, terminal=False)
+    assert screen("step", 59, **step([KD, CRD], 0, 2)) == ""
+    line = screen("step", 1, **step([KD, CRD], 0, 5))
+    assert f"{KD.name} and 1 more: epoch 1/4, step 5/10, 1234 images/s; 7 min 00 s left" in line
+    assert screen("step", 59, **step([KD, CRD], 0, 6)) == ""
+    assert screen("epoch", 0, **epoch(KD, 0)).count("\n") == 1
+    assert screen("step", 59, **step([CRD], 0, 9)) == ""  # any line is one
+    assert f"{CRD.name}: epoch 1/4" in screen("step", 1, **step([CRD], 0, 9))
+    terminal = Screen([KD], store, monkeypatch, terminal=True)
+    with terminal.progress:
+        assert "images/s; " not in terminal("step", 600, **step([KD], 0, 5))

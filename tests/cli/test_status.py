@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,22 @@ def test_what_waits_costs_what_its_like_did(suite: Path) -> None:
     assert len(waiting) == 5
     left = json.loads(show(suite, "--format", "json")[1])["seconds_left"]
     assert left == pytest.approx(like + unlike)
+
+
+def test_the_advised_command_is_whole_and_can_be_typed(suite: Path) -> None:
+    """The suite, what was selected and changed, and the results folder; quoted for a shell."""
+    store = Store(suite.parent / "r")
+    run = runs(suite)["KD"]
+    store.folder(run).begin(run)
+    store.folder(run).fail("diverged", "x")
+    (pair,) = {p.name for p in load_suite(suite).pairs}
+    more = ["--pair", pair, "--method", "kd", "--seed", "0", "--set", "title=a b"]
+    lines = show(suite, *more)[1].splitlines()
+    results = str(suite.parent / "r")
+    again = ["wcordbench", "run", str(suite), "--set", "title=a b", "--pair", pair,
+             "--method", "kd", "--seed", "0", "--results", results]  # fmt: skip
+    advised = [shlex.split(x.partition(" with: ")[2]) for x in lines if " with: " in x]
+    assert advised == [[*again, "--retry-failed"], again]
 
 
 def test_watch_ends_when_nothing_is_left(suite: Path) -> None:

@@ -1,4 +1,4 @@
-"""``wcordbench export``: every run with every parameter, for other tools."""
+"""``wcordbench export``: all runs as a table, or one run's network, for other tools."""
 
 from __future__ import annotations
 
@@ -7,32 +7,81 @@ from typing import Annotated
 
 import typer
 
-from wcordbench.cli.options import Results, write_out
+from wcordbench.cli.options import Data, Results, existing, write_out
 from wcordbench.errors import UserError
 
-FORMATS = ("parquet", "csv")
+TABLES = ("parquet", "csv")
+NETWORKS = ("state_dict", "safetensors", "torchscript", "onnx")
 
 
 def command(
-    form: Annotated[str, typer.Option("--format", help="parquet or csv.")] = "csv",
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run by its name, its beginning or its end: its network is written.",
+            show_default=False,
+        ),
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="All runs as rows: csv or parquet. One run's network: state_dict, safetensors,"
+            " torchscript or onnx.",
+        ),
+    ] = "csv",
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The file to write; by default csv goes to the screen, parquet to runs.parquet.",
+            help="The file to write; by default csv goes to the screen, parquet to runs.parquet,"
+            " a network to a file named like its run.",
             show_default=False,
         ),
     ] = None,
     results: Results = Path("results"),
+    data: Data = Path("data"),
 ) -> None:
-    """Write every run as one row with every parameter, score and provenance.
+    """Write all runs as one table, or one run's trained network for use elsewhere.
 
-    From Python: wcordbench.results.load("results") is the same as a pandas DataFrame.
+    A network's file holds the class names and the normalisation. torchscript and onnx files
+    normalise themselves and take images (B, C, S, S) of values in [0, 1]. From Python:
+    wcordbench.load_student(RUN), and wcordbench.results.load("results") for the table.
     """
     from wcordbench.registry import nearest
+
+    if form not in TABLES + NETWORKS:
+        raise UserError(f"--format {form!r} is unknown{nearest(form, TABLES + NETWORKS)}")
+    if form in NETWORKS:
+        if run is None:
+            raise UserError(f"--format {form} writes one run's network; name the run")
+        _network(run, form, out, existing(results), data)
+    elif run is not None:
+        raise UserError(
+            f"--format {form} writes all runs; leave {run!r} out, or give --format state_dict,"
+            " safetensors, torchscript or onnx for its network"
+        )
+    else:
+        _table(form, out, results)
+
+
+def _network(run: str, form: str, out: Path | None, results: Path, data: Path) -> None:
+    from wcordbench.training.deploy import FORMATS, load_student, packed
+
+    student = load_student(run, results, data)
+    card = student.card
+    out = out or Path(card.run + FORMATS[form])
+    write_out(out, packed(student, form))
+    scores = ", ".join(f"{name} {value:.2f}%" for name, value in card.scores.items())
+    typer.echo(
+        f"wrote {out}: {card.model}, {len(card.classes)} classes, images of"
+        f" {card.size}×{card.size} pixels with {card.channels} channel{'s' * (card.channels > 1)};"
+        f" {scores} on the test images"
+    )
+
+
+def _table(form: str, out: Path | None, results: Path) -> None:
     from wcordbench.results import load
 
-    if form not in FORMATS:
-        raise UserError(f"--format {form!r} is unknown{nearest(form, FORMATS)}")
     if form == "parquet":
         try:
             import pyarrow  # noqa: F401

@@ -8,9 +8,13 @@ from typing import Any
 import typer
 
 from wcordbench.cli import (
+    best,
     compare,
     export,
+    forget,
     init,
+    log,
+    merge,
     plan,
     plot,
     report,
@@ -42,9 +46,13 @@ app.command("table")(table.command)
 app.command("compare")(compare.command)
 app.command("report")(report.command)
 app.command("plot")(plot.command)
+app.command("best")(best.command)
 app.command("export")(export.command)
+app.command("log")(log.command)
 app.command("verify")(verify.command)
 app.command("rerun")(rerun.command)
+app.command("merge")(merge.command)
+app.command("forget")(forget.command)
 app.command("validate")(validate.command)
 app.command("schema")(schema.command)
 app.command("list")(list_.command)

@@ -56,6 +56,16 @@ Threads = Annotated[
 PerGpu = Annotated[
     int | None, typer.Option("--per-gpu", min=1, max=MOST, help="Jobs that share a GPU.")
 ]
+TensorBoardFolder = Annotated[
+    Path | None, typer.Option("--tensorboard", help="Write every epoch for tensorboard --logdir.")
+]
+WandbProject = Annotated[
+    str | None, typer.Option("--wandb", help="Log every epoch to this Weights & Biases project.")
+]
+MlflowUri = Annotated[
+    str | None,
+    typer.Option("--mlflow", help="Log every epoch to this MLflow tracking URI, or folder."),
+]
 CohortSize = Annotated[
     int | None,
     typer.Option(

@@ -22,6 +22,9 @@ from wcordbench.suite.runs import Run
 #: what a run is asked to cost: its network's and its teacher's multiply-accumulates an image
 Macs = Callable[[Run], tuple[float, float]]
 
+#: seconds without a line, after which one says how far an epoch is, where there is no terminal
+LINE_SECONDS = 60.0
+
 
 class Progress:
     """Takes the events of an executor and shows them.
@@ -61,7 +64,7 @@ class Progress:
         #: epochs left of each run that is not done, those of a first stage included
         self.left = {name: float(epochs) for name, epochs in self.epochs.items()}
         self.work = self._work_left()
-        self.started = time.monotonic()
+        self.started = self.spoke = time.monotonic()
         self.active: dict[str, dict[str, Any]] = {}
         self.latest: dict[str, dict[str, Any]] = {}
         self.live: Live | None = None
@@ -86,6 +89,7 @@ class Progress:
 
     def note(self, line: str) -> None:
         """A line of log, above the live display if there is one."""
+        self.spoke = time.monotonic()
         self.console.print(f"{time.strftime('%H:%M:%S')} {line}", soft_wrap=True, markup=False)
 
     def __call__(self, event: dict[str, Any]) -> None:
@@ -126,6 +130,13 @@ class Progress:
         for name in event["runs"]:
             self.active[name] = event
             self._at(name, event["epoch"], event["step"] / event["steps"])
+        if self.live is None and time.monotonic() - self.spoke >= LINE_SECONDS:
+            name, more = event["runs"][0], len(event["runs"]) - 1
+            self.note(
+                f"{name}{f' and {more} more' * bool(more)}: {self._where(name, event['epoch'])},"
+                f" step {event['step']}/{event['steps']},"
+                f" {event['images_per_second']:.0f} images/s; {self._eta()}"
+            )
 
     def _on_epoch(self, event: dict[str, Any]) -> None:
         name = event["run"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +13,16 @@ from wcordbench.cli.options import (
     Data,
     Device,
     MethodOption,
+    MlflowUri,
     PairOption,
     PerGpu,
     Results,
     SeedOption,
     Set,
     SuitePath,
+    TensorBoardFolder,
     Threads,
+    WandbProject,
     Workers,
     select,
 )
@@ -74,14 +76,20 @@ def command(
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Minutes between checkpoints within an epoch.")
     ] = 10.0,
-    tensorboard: Annotated[
-        Path | None, typer.Option(help="Write every epoch for tensorboard --logdir HERE.")
-    ] = None,
+    tensorboard: TensorBoardFolder = None,
+    wandb: WandbProject = None,
+    mlflow: MlflowUri = None,
     costs: Annotated[
         Path | None,
         typer.Option(help="What wcordbench plan --save measured: jobs are ordered and cut by it."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Train failed runs again.")] = False,
+    retrain: Annotated[
+        bool,
+        typer.Option(
+            "--retrain", help="Remove the selected students' results, and train them anew."
+        ),
+    ] = False,
 ) -> None:
     """Train every run of a suite that is not done yet.
 
@@ -90,6 +98,7 @@ def command(
     """
     from wcordbench.cli.progress import Progress
     from wcordbench.executors.base import InterruptedRunError, Options, by_name
+    from wcordbench.reporting.listener import listeners
     from wcordbench.results.store import Store
     from wcordbench.suite import expand, load_suite
     from wcordbench.suite.plan import cohorts
@@ -109,6 +118,10 @@ def command(
         runs = list(dict.fromkeys(c.run for c in cells))
         wanted = ("missing", "begun", "failed") if retry_failed else ("missing", "begun")
         todo = [r for r in runs if store.folder(r).state in wanted]
+        if retrain:
+            anew = list(dict.fromkeys(c.run for c in cells if not c.is_teacher))
+            _check_anew(anew, store)
+            todo = [r for r in runs if r in anew or r in todo]
         if todo:
             from wcordbench.suite.check import check_shapes  # imports torch
 
@@ -118,21 +131,20 @@ def command(
             todo = [r for r in todo if store.folder(r).state != "undefined"]
         for run in runs:
             store.folder(run).tidy()
+        if retrain:
+            _remove(anew, store)
         for run in todo:
             if store.folder(run).state == "failed":
                 store.folder(run).retry()
         progress = Progress(runs, store, macs=_macs)
+        others = listeners(loaded.name, runs, tensorboard, wandb, mlflow)
         with progress, contextlib.ExitStack() as after:
-            listeners: list[Callable[[dict[str, Any]], None]] = [progress]
-            if tensorboard is not None:
-                from wcordbench.reporting.tensorboard import TensorBoard
-
-                board = TensorBoard(tensorboard)
-                after.callback(board.close)
-                listeners.append(board)
+            for listener in others:
+                after.callback(listener.close)
 
             def report(event: dict[str, Any]) -> None:
-                for listener in listeners:
+                progress(event)
+                for listener in others:
                     listener(event)
 
             place.run(cohorts(todo, cost, cohort_size), report)
@@ -145,6 +157,21 @@ def command(
         raise typer.Exit(130) from None
     if progress.summary():
         raise typer.Exit(1)
+
+
+def _check_anew(runs: list[Run], store: Store) -> None:
+    """Before anything is removed: what is being trained, or taught others, stays."""
+    from wcordbench.results.remove import check_removable
+
+    check_removable([f for run in runs if (f := store.folder(run)).path.is_dir()], store)
+
+
+def _remove(runs: list[Run], store: Store) -> None:
+    from wcordbench.results.remove import remove
+
+    for run in runs:
+        if store.folder(run).path.is_dir():
+            remove(store.folder(run))
 
 
 def _record(undefined: list[Undefined], cells: list[Cell], store: Store) -> None:

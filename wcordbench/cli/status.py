@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,15 +57,16 @@ def command(
     runs = [c.run for c in select(loaded, expand(loaded), pair, method, seed)]
     if results.exists():  # before the first run there is none
         existing(results)
+    again = _command(suite, set_, pair, method, seed, results)
     found = status(runs, Store(results))
     if form == "json":
         typer.echo(json.dumps(dataclasses.asdict(found), indent=1))
     elif watch is None:
-        typer.echo(describe(loaded.name, found))
+        typer.echo(describe(loaded.name, found, again))
     else:
         with Live(console=Console(highlight=False), auto_refresh=False) as live:
             while True:
-                live.update(describe(loaded.name, found), refresh=True)
+                live.update(describe(loaded.name, found, again), refresh=True)
                 if not (found.running or found.begun or found.missing):
                     break
                 time.sleep(watch)
@@ -73,8 +75,29 @@ def command(
         raise typer.Exit(1)
 
 
-def describe(name: str, found: Status) -> str:
-    """A status in lines."""
+def _command(
+    suite: Path,
+    set_: list[str] | None,
+    pair: list[str] | None,
+    method: list[str] | None,
+    seed: list[int] | None,
+    results: Path,
+) -> str:
+    """``wcordbench run`` of the very runs that are shown."""
+    words = ["wcordbench", "run", str(suite)]
+    given: list[tuple[str, list[str] | list[int] | None]] = [
+        ("--set", set_), ("--pair", pair), ("--method", method), ("--seed", seed),
+    ]  # fmt: skip
+    for flag, values in given:
+        for value in values or []:
+            words += [flag, str(value)]
+    if results != Path("results"):
+        words += ["--results", str(results)]
+    return shlex.join(words)
+
+
+def describe(name: str, found: Status, again: str) -> str:
+    """A status in lines; ``again`` is the command that trains what is left."""
     waiting = len(found.begun) + len(found.missing)
     counts = [
         f"{found.done} done",
@@ -97,13 +120,15 @@ def describe(name: str, found: Status) -> str:
         for run, reason in found.failed.items()
     ]
     if found.failed:
-        lines.append("  train the failed runs again with: wcordbench run --retry-failed")
+        lines.append(f"train the failed runs again with: {again} --retry-failed")
     if found.running or waiting:
         if found.seconds_left is None:
             lines.append("time left: not known before the first epochs are over")
         else:
-            at_work = "" if found.running else " for one worker (none is at work)"
-            lines.append(f"time left: about {duration(found.seconds_left)}{at_work}")
+            alone = "" if found.running else " with one worker; nothing is being trained"
+            lines.append(f"time left: about {duration(found.seconds_left)}{alone}")
+    if waiting and not found.running:
+        lines.append(f"train what is left with: {again}")
     return "\n".join(lines)
 
 

@@ -105,6 +105,12 @@ class Dataset:
         return Dataset(train, test, self.classes)
 
 
+def described(dataset: Dataset) -> dict[str, Any]:
+    """What a result records of its images, for whoever uses the network without them."""
+    _, size, _, channels = dataset.test.shape
+    return {"size": size, "channels": channels, "classes": list(dataset.classes)}
+
+
 def load(config: dict[str, Any], root: Path) -> Dataset:
     """Load the dataset that a run's configuration names, at the size it names.
 

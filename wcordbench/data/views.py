@@ -86,7 +86,7 @@ class View:
         """float32 ``(B, S, S, C)`` of values from 0 to 255 to ``(B, s, s, C)``."""
         images = values.permute(0, 3, 1, 2)  # (B, C, S, S), channels last in memory
         if self.blur:
-            images = _blur(images, self.blur)
+            images = blur(images, self.blur)
         images = resize(images, self.size)
         values = images.permute(0, 2, 3, 1)
         if self.grayscale:
@@ -124,7 +124,7 @@ def resize(images: Tensor, size: int) -> Tensor:
     return F.adaptive_avg_pool2d(images, size)
 
 
-def _blur(images: Tensor, sigma: float) -> Tensor:
+def blur(images: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of standard deviation ``sigma`` pixels, cut at 3σ; borders are reflected."""
     channels, side = images.shape[1], images.shape[-1]
     radius = min(math.ceil(3 * sigma), side - 1)

@@ -6,13 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wcordbench.errors import UserError
-
-#: an event's key to the scalar's name
-SCALARS = {
-    "train_loss": "loss/train", "test_loss": "loss/test", "train_top1": "top1/train",
-    "test_top1": "top1/test", "test_auc": "auc/test", "learning_rate": "learning_rate",
-    "seconds": "seconds",
-}  # fmt: skip
+from wcordbench.reporting.listener import missing, scalars
 
 
 class TensorBoard:
@@ -32,10 +26,7 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UserError(
-                "--tensorboard needs the tensorboard package; install it with: pip install"
-                " 'wcordbench[tensorboard]'"
-            ) from None
+            raise missing("tensorboard", "tensorboard") from None
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -50,9 +41,9 @@ class TensorBoard:
         run = event["run"]
         if run not in self._writers:
             self._writers[run] = self._make(str(self.folder / run))
-        for key, name in SCALARS.items():
-            if key in event:
-                self._writers[run].add_scalar(name, event[key], event["epoch"] + 1)
+        epoch, values = scalars(event)
+        for name, value in values.items():
+            self._writers[run].add_scalar(name, value, epoch)
         self._writers[run].flush()
 
     def close(self) -> None:

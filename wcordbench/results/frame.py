@@ -19,7 +19,7 @@ _FIRST = [
     "seed", "scores.top1", "scores.top5", "scores.auc", "scores.best_top1",
 ]  # fmt: skip
 #: of a result, what stands elsewhere in the row or says nothing about it
-_LEFT_OUT = {"config", "format"}
+_LEFT_OUT = {"config", "format", "images"}
 
 
 def load(results: str | Path | Store = "results") -> pd.DataFrame:

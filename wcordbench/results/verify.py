@@ -42,14 +42,14 @@ def verify(store: Store, only: Iterable[Run] | None = None) -> tuple[int, list[F
     """
     folders = store.folders()
     findings: list[Finding] = []
-    claims = _Claims(folders)
+    claims = Claims(folders)
     if only is None:
         findings += _strangers(store)
     else:
         wanted = {run.name for run in only}
         folders = [folder for folder in folders if folder.path.name in wanted]
     for folder in folders:
-        findings += _check(folder, claims)
+        findings += check(folder, claims)
     return len(folders), sorted(findings, key=lambda f: f.path)
 
 
@@ -61,7 +61,7 @@ def _strangers(store: Store) -> list[Finding]:
     return [Finding(p, "is not of a run store") for p in found]
 
 
-class _Claims:
+class Claims:
     """What the finished runs' records say that other runs' must agree with.
 
     Args:
@@ -86,7 +86,8 @@ class _Claims:
         self.images = {dataset: of.most_common(1)[0][0] for dataset, of in seen.items() if of}
 
 
-def _check(folder: RunFolder, claims: _Claims) -> list[Finding]:
+def check(folder: RunFolder, claims: Claims) -> list[Finding]:
+    """What is wrong with a run's folder, by itself and beside what others claim."""
     findings = []
 
     def wrong(name: str, reason: str) -> None:
@@ -130,7 +131,7 @@ def _configuration(folder: RunFolder, wrong: Any) -> None:
         wrong("run.json", "is not a run's configuration")
 
 
-def _result(folder: RunFolder, claims: _Claims, wrong: Any) -> None:
+def _result(folder: RunFolder, claims: Claims, wrong: Any) -> None:
     try:
         record = folder.result()
     except UserError as error:
@@ -152,4 +153,4 @@ def _result(folder: RunFolder, claims: _Claims, wrong: Any) -> None:
         wrong("result.json", f"was taught by other weights than those of run {teacher['run']}")
 
 
-__all__ = ["Finding", "verify"]
+__all__ = ["Claims", "Finding", "check", "verify"]

@@ -9,26 +9,9 @@ from typing import Any, cast
 
 from wcordbench import registry
 from wcordbench.errors import UserError
+from wcordbench.results.find import find
 from wcordbench.results.store import RunFolder, Store, file_sha256
 from wcordbench.suite.runs import Run
-
-
-def find(store: Store, name: str) -> RunFolder:
-    """The folder of a run by its name or by the beginning or end of it.
-
-    Raises:
-        UserError: none or several.
-    """
-    names = [folder.path.name for folder in store.folders()]
-    if name not in names:
-        near = [n for n in names if n.startswith(name) or n.endswith(name)]
-        if len(near) != 1:
-            which = f"{len(near)} runs are called like that" if near else "there is no such run"
-            raise UserError(
-                f"{name!r}: {which} in {store.root / 'runs'}; give the name of one folder there"
-            )
-        name = near[0]
-    return RunFolder(store.root / "runs" / name)
 
 
 def train_again(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from wcordbench import models
 from wcordbench.data import base as data
+from wcordbench.data.base import described
 from wcordbench.data.batches import TestBatches, dataset_batches
 from wcordbench.data.views import View
 from wcordbench.errors import UserError
@@ -354,6 +355,7 @@ class Cohort:
                 "metrics_sha256": file_sha256(folder.path / "metrics.json"),
                 "teacher_sha256": self.teacher_sha256 if learner.needs_teacher else None,
                 "dataset_fingerprint": self.fingerprint,
+                "images": described(self.dataset),
                 "seconds": round(sum(m["seconds"] for m in metrics), 3),
                 "cohort": len(self.runs),
                 "environment": {
