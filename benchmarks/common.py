@@ -26,6 +26,7 @@ from wcordbench.suite import Run, expand, load_suite
 from wcordbench.suite.check import check_shapes
 from wcordbench.suite.runs import Cell
 from wcordbench.training.learner import Learner
+from wcordbench.training.precision import autocast
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -110,9 +111,9 @@ def learner(run: Run, batch_size: int = 64) -> Learner:
     return Learner(run, folder, built, SIZE, 3, CLASSES, steps, torch.device("cpu"))
 
 
-def features(net: torch.nn.Module, images: Tensor) -> Features:
+def features(net: torch.nn.Module, images: Tensor, precision: str = "fp32") -> Features:
     """A teacher's features of a batch."""
-    with torch.no_grad():
+    with torch.no_grad(), autocast(precision, images.device):
         found: Features = net(images)
     return found
 
@@ -132,7 +133,9 @@ def batches_of(config: dict[str, Any], batch_size: int) -> Iterator[tuple[Tensor
         yield from drawn.epoch(epoch)
 
 
-def benchmark_runs(teacher: str, student: str, methods: list[str]) -> dict[str, Run]:
+def benchmark_runs(
+    teacher: str, student: str, methods: list[str], precision: str = "fp32"
+) -> dict[str, Run]:
     """The runs of the paper's protocol at seed 0, by method; none of a method undefined here."""
     suite = load_suite(
         ROOT / "suites" / "cifar100.yaml",
@@ -140,6 +143,7 @@ def benchmark_runs(teacher: str, student: str, methods: list[str]) -> dict[str, 
             f"pairs=[{{teacher: {teacher}, student: {student}}}]",
             f"methods=[{', '.join(methods)}]",
             "seeds=[0]",
+            f"train.precision={precision}",
         ],
     )
     undefined = {u.method.name for u in check_shapes(suite)}

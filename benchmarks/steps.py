@@ -1,9 +1,9 @@
-"""Every method's step beside its floor: python benchmarks/steps.py [--rounds N]
+"""Every method's step beside its floor: python benchmarks/steps.py [--rounds N] [--precision P]
 
 The floor is what no implementation can save: the teacher's forward pass, the student's forward
 and backward pass and the optimiser's step, on tensors that are ready. A step is what a run pays:
 the same, the batch's augmentation, and the method. Rounds interleave everything, and every ratio
-is the median of the rounds' own.
+is the median of the rounds' own. In bf16 everything is under autocast, the floor included.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ from torch.nn import functional as F
 from wcordbench import models
 from wcordbench.methods.base import Batch, Features
 from wcordbench.training.learner import Learner
+from wcordbench.training.precision import autocast
 
 PAIRS = [("resnet56", "resnet20"), ("resnet32x4", "resnet8x4")]
 BATCH = 64
+PRECISIONS = ["fp32", "bf16"]
 #: step / floor, at most
-LIMITS = {"student": 1.05, "kd": 1.05, "crd": 1.35, "wcord": 1.35}
+LIMITS = {"student": 1.05, "kd": 1.05, "crd": 1.15, "wcord": 1.15}
 BASELINE, WIDE = 1.15, 1.10
 
 
@@ -60,9 +62,10 @@ class Floor:
             self.student.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True
         )
 
-    def networks(self, images: Tensor, batch: Batch) -> None:
+    def networks(self, images: Tensor, batch: Batch, precision: str) -> None:
         """Forward and backward pass."""
-        loss = F.cross_entropy(self.student(images).logits, batch.labels)
+        with autocast(precision, images.device):
+            loss = F.cross_entropy(self.student(images).logits.float(), batch.labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
 
@@ -80,10 +83,15 @@ def peak(trained: Learner, images: Tensor, known: Features | None, batch: Batch)
 
 
 def measure(
-    teacher: str, student: str, methods: list[str], rounds: int, clock: Callable[[], float]
+    teacher: str,
+    student: str,
+    methods: list[str],
+    rounds: int,
+    clock: Callable[[], float],
+    precision: str,
 ) -> list[dict[str, Any]]:
     """A row a method: milliseconds of a step and its parts, step / floor, MiB."""
-    runs = benchmark_runs(teacher, student, methods)
+    runs = benchmark_runs(teacher, student, methods, precision)
     methods = list(runs)
     learners = {name: learner(run, BATCH) for name, run in runs.items()}
     for trained in learners.values():
@@ -96,9 +104,11 @@ def measure(
     times: dict[str, list[float]] = {name: [] for name in [*keys, *methods]}
     for round_ in range(rounds + 1):
         data, (images, batch) = timed(lambda: next(drawn), clock)
-        seen, known = timed(lambda i=images: features(source, i), clock)
+        seen, known = timed(lambda i=images: features(source, i, precision), clock)
         found = {"data": data, "teacher": seen}
-        found["networks"], _ = timed(lambda i=images, b=batch: floor.networks(i, b), clock)
+        found["networks"], _ = timed(
+            lambda i=images, b=batch: floor.networks(i, b, precision), clock
+        )
         found["optimiser"], _ = timed(floor.optimizer.step, clock)
         # the order changes, so that nothing always follows the same
         order = methods[round_ % len(methods) :] + methods[: round_ % len(methods)]
@@ -126,6 +136,7 @@ def measure(
         rows.append(
             {
                 "pair": f"{teacher}→{student}",
+                "precision": precision,
                 "method": name,
                 **{k: f"{1000 * v:.1f}" for k, v in middle.items() if k != "ratio"},
                 "step/floor": f"{middle['ratio']:.3f}",
@@ -142,6 +153,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--method", action="append")
     parser.add_argument("--student", action="append")
+    parser.add_argument("--precision", action="append", choices=PRECISIONS, help="default: both")
     parser.add_argument("--cpu-time", action="store_true", help="for a shared machine")
     arguments = parser.parse_args()
     clock = time.process_time if arguments.cpu_time else time.perf_counter
@@ -153,21 +165,22 @@ def main() -> None:
     rows = []
     for teacher, student in PAIRS:
         if not arguments.student or student in arguments.student:
-            rows += measure(teacher, student, methods, arguments.rounds, clock)
+            for precision in arguments.precision or PRECISIONS:
+                rows += measure(teacher, student, methods, arguments.rounds, clock, precision)
     write(
         "steps",
         "Every method's step beside its floor",
         rows,
         [
             f"Milliseconds{' of processor time' * arguments.cpu_time} at batch {BATCH} of 32×32"
-            f" images, {IMAGES:,} images in the memory banks, fp32, 1 thread; medians of"
+            f" images, {IMAGES:,} images in the memory banks, 1 thread; medians of"
             f" {arguments.rounds} interleaved rounds in one process."
             " *Floor*: teacher forward, student forward and backward, optimiser, on ready tensors."
             " *Beyond*: what a training step takes beyond the floor's networks and optimiser."
             " *Peak*: all tensors alive at the step's worst moment. Where the load average is"
             " above 1 the machine was shared. By `python benchmarks/steps.py`, on:",
         ],
-        partial=bool(arguments.method or arguments.student),
+        partial=bool(arguments.method or arguments.student or arguments.precision),
     )
 
 

@@ -35,7 +35,9 @@ def main() -> None:
         groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
         for row in rows_of(name):
             # Many methods have one target: the worst of them and what was missed are shown.
-            group = (row["pair"], row["target"]) if name == "steps" else tuple(row[k] for k in keys)
+            group = tuple(row[k] for k in keys)
+            if name == "steps":
+                group = (f"{row['pair']}, {row['precision']}", row["target"])
             groups.setdefault(group, []).append(row)
         for group, members in groups.items():
             pick = min if name == "plain" else max

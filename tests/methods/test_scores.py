@@ -85,7 +85,7 @@ def test_softplus_is_for_what_the_product_cannot_hold(monkeypatch: pytest.Monkey
     NoiseTerm.apply(*case(8, 5000, dim=128), True)
     assert not asked
     NoiseTerm.apply(*hard(case(8, 5000)), True)
-    assert len(asked) == 3  # blocks
+    assert sum(map(len, asked)) == 5000
 
 
 def test_value_is_the_same_whether_or_not_a_gradient_is_asked_for() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 #: Rows are folded into products until at most this many are left.
-FEW = 16
+FEW = 128
 #: The largest 1 − product whose logarithm is still exact to a few units of the last place.
 LARGEST = 0.995
 
@@ -108,8 +108,10 @@ class NoiseTerm(torch.autograd.Function):
     Arguments as for :func:`blocks`, and ``once``: no count is above 1.
 
     softplus costs a CPU more than all the rest, because its log1p is not vectorised. With
-    q = σ(odds), which the gradient needs anyway, it is −log(1 − q), and the sum of many
-    logarithms is the logarithm of a product, see :func:`_log_of_product`.
+    q = σ(odds), which the gradient needs anyway, it is −log(1 − q), and a sum of logarithms is
+    the logarithm of a product. The product is held as one minus itself,
+    1 − (1 − a)(1 − b) = a + b(1 − a), so that a q far below the spacing of numbers around 1
+    keeps all of its digits. Where it would lose others, softplus is computed after all.
     """
 
     @staticmethod
@@ -118,14 +120,20 @@ class NoiseTerm(torch.autograd.Function):
         once: bool,
     ) -> Tensor:  # fmt: skip
         total, gradient = anchor.new_zeros(()), torch.zeros_like(anchor)
+        product, one = None, anchor.new_ones(())
         for block in blocks(anchor, bank, columns, counts, offset):
+            if not once:
+                total += (F.softplus(block.scores) * block.used).sum()
             chance = torch.sigmoid(block.scores, out=block.spare).mul_(block.used)
-            value = _log_of_product(chance) if once else None
-            if value is None:
-                value = -(F.softplus(block.scores) * block.used).sum()
-            total -= value
+            if once:
+                if product is None:
+                    product = torch.zeros_like(chance)
+                product[: len(chance)].lerp_(one.expand_as(chance), chance)
             if ctx.needs_input_grad[0]:
                 gradient += block.gradient(chance)
+        if product is not None:
+            value = _log_of_product(product)
+            total = _softplus(anchor, bank, columns, counts, offset) if value is None else -value
         ctx.save_for_backward(gradient)
         return total
 
@@ -196,12 +204,16 @@ class LogSumExp(torch.autograd.Function):
         return gradient * upstream[:, None], None, None, None
 
 
+def _softplus(*inputs: Tensor) -> Tensor:
+    """Σ counts · softplus(scores − offset), for arguments of :func:`blocks`."""
+    sums = [F.softplus(block.scores).mul_(block.used).sum() for block in blocks(*inputs)]
+    return torch.stack(sums).sum()
+
+
 def _log_of_product(q: Tensor) -> Tensor | None:
     """Σ log(1 − q) for q ``(w, B)`` from 0 to 1; None where that would lose digits.
 
-    The product is held as one minus itself, 1 − (1 − a)(1 − b) = a + b(1 − a), so that a q far
-    below the spacing of numbers around 1 keeps all of its digits. Asks a tensor for its value:
-    for a CPU only.
+    Asks a tensor for its value: for a CPU only.
     """
     one = q.new_ones(())
     product = q
