@@ -218,6 +218,7 @@ _META: dict[Kind, dict[str, Any]] = {
     "method": {
         "title": _TEXT, "paper": _TEXT, "gamma": _WEIGHT, "alpha": _WEIGHT, "beta": _WEIGHT,
         "two_stage": _FLAG, "added": _NAMES,
+        "schedule": (lambda v: isinstance(v, dict), "a mapping of warmup, cosine or steps"),
     },
     "dataset": {
         "title": _TEXT, "classes": _COUNT, "size": _COUNT, "channels": _COUNT, "images": _COUNT,

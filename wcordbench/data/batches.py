@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from wcordbench.data.base import Split
+from wcordbench.data.strong import strong
 from wcordbench.data.views import Normalise, View, batch_views, send
 from wcordbench.methods.base import Batch
 from wcordbench.seeds import derive
@@ -75,21 +75,15 @@ class TrainingBatches:
         for pixels, step, batch in self.pixels_of(epoch, start):
             yield self.student(pixels, epoch, step), batch
 
-    def pairs(
-        self, epoch: int, start: int = 0
-    ) -> Iterator[tuple[Tensor, Callable[[], Tensor], Batch]]:
-        """As :meth:`epoch`, and the teacher's images of the same crops and flips.
+    def pairs(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Sight, Batch]]:
+        """As :meth:`epoch`, and what else can be seen of the same crops and flips.
 
         Yields:
-            The student's images, a function that makes the teacher's (the same tensor where
-            both see the same), labels and indices.
+            The student's images, what else can be made, labels and indices.
         """
         for pixels, step, batch in self.pixels_of(epoch, start):
             images = self.student(pixels, epoch, step)
-            if self.teacher is self.student:
-                yield images, partial(_same, images), batch
-            else:
-                yield images, partial(self.teacher, pixels, epoch, step), batch
+            yield images, Sight(self, pixels, images, (epoch, step)), batch
 
     def pixels_of(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, int, Batch]]:
         """The cut-out pixels, uint8 ``(B, H, W, C)``, that every view of a step is made of."""
@@ -111,6 +105,39 @@ class TrainingBatches:
         rows = send(torch.arange(height) + offsets[0], self.device)
         columns = send(columns + offsets[1], self.device)
         return self.pixels[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+class Sight:
+    """What more can be seen of a step's crops; it is made when asked for.
+
+    Args:
+        batches: that it is of.
+        pixels: the crops, uint8 ``(B, H, W, C)``.
+        images: the student's view of them.
+        position: epoch and step.
+    """
+
+    def __init__(
+        self, batches: TrainingBatches, pixels: Tensor, images: Tensor, position: tuple[int, int]
+    ) -> None:
+        self.batches, self.pixels, self.images = batches, pixels, images
+        self.position = position
+
+    def __call__(self) -> Tensor:
+        """The teacher's images; the same tensor where both see the same."""
+        return self._taught(self.pixels, self.images)
+
+    def second(self) -> tuple[Tensor, Tensor]:
+        """The student's and the teacher's images of strongly augmented crops."""
+        generator = torch.Generator()
+        generator.manual_seed(derive(self.batches.seed, "strong", *self.position))
+        pixels = strong(self.pixels, generator)
+        images = self.batches.student(pixels, *self.position)
+        return images, self._taught(pixels, images)
+
+    def _taught(self, pixels: Tensor, images: Tensor) -> Tensor:
+        same = self.batches.teacher is self.batches.student
+        return images if same else self.batches.teacher(pixels, *self.position)
 
 
 class TestBatches:
@@ -170,10 +197,6 @@ def dataset_batches(
         device,
         batch_views(config, teacher, train.pixels.shape[1], device),
     )
-
-
-def _same(images: Tensor) -> Tensor:
-    return images
 
 
 __all__ = ["Normalise", "TestBatches", "TrainingBatches", "dataset_batches"]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from wcordbench import models
 from wcordbench.data import base as data
 from wcordbench.data.base import described
-from wcordbench.data.batches import TestBatches, dataset_batches
+from wcordbench.data.batches import Sight, TestBatches, dataset_batches
 from wcordbench.data.views import View
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Features
@@ -149,14 +149,17 @@ class Cohort:
         epoch, step = min((x.epoch, x.step) for x in active)
         for learner in active:
             learner.start_epoch()
-        for images, privileged, batch in self.batches.pairs(epoch, step):
+        for images, sight, batch in self.batches.pairs(epoch, step):
             members = [x for x in active if (x.epoch, x.step) == (epoch, step)]
             features: dict[str, Features] = {}
             if teacher is not None:
                 for precision in {x.precision for x in members if x.needs_teacher}:
-                    features[precision] = self._see(teacher, privileged(), precision)
+                    features[precision] = self._see(teacher, sight(), precision)
+            second = self._second(teacher, sight, members)
             for learner in members:
-                train = partial(learner.train_step, images, features.get(learner.precision), batch)
+                known = features.get(learner.precision)
+                strong = second.get(learner.precision) if learner.second_view else None
+                train = partial(learner.train_step, images, known, batch, strong)
                 if not self._guard(learner.run, learner.folder, train):
                     active.remove(learner)
                 # Between runs: a step of many large ones takes long. Those that have not
@@ -177,6 +180,16 @@ class Cohort:
         # training: they may take about a tenth of the time.
         if time.monotonic() - self.saved > 10 * self.save_seconds:
             self._save([x for x in active if x in self.learners and not x.finished])
+
+    def _second(
+        self, teacher: nn.Module | None, sight: Sight, members: list[Learner]
+    ) -> dict[str, tuple[Tensor, Features]]:
+        """The second view and the teacher's features of it, where a run asks for them."""
+        asking = {x.precision for x in members if x.second_view}
+        if teacher is None or not asking:
+            return {}
+        images, privileged = sight.second()
+        return {p: (images, self._see(teacher, privileged, p)) for p in asking}
 
     @torch.no_grad()
     def _see(self, teacher: nn.Module, images: Tensor, precision: str) -> Features:
