@@ -84,9 +84,7 @@ def register_dataset(name: str, **meta: Any) -> Callable[[T], T]:  # noqa: ARG00
     be checked without the data. Keyword-only arguments of the function are its options.
     ``preset``: other arguments of the function, so that one serves several names: stack the
     decorator. ``added``: the options that the function did not always have; a run's
-    configuration names them only where they are not at their default. ``files``: paths or
-    patterns below the folder of datasets that the images come from, options in braces: with it a
-    run asks the file system, and not the images, whether they are those of its results.
+    configuration names them only where they are not at their default.
     """
     return _mark
 

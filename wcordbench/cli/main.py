@@ -10,6 +10,7 @@ import typer
 from wcordbench.cli import (
     best,
     compare,
+    evaluate,
     export,
     forget,
     init,
@@ -17,6 +18,7 @@ from wcordbench.cli import (
     merge,
     plan,
     plot,
+    probe,
     report,
     rerun,
     run,
@@ -48,6 +50,8 @@ app.command("report")(report.command)
 app.command("plot")(plot.command)
 app.command("best")(best.command)
 app.command("export")(export.command)
+app.command("evaluate")(evaluate.command)
+app.command("probe")(probe.command)
 app.command("log")(log.command)
 app.command("verify")(verify.command)
 app.command("rerun")(rerun.command)

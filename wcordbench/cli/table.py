@@ -64,6 +64,13 @@ def command(
             help="Show the best epoch on the TEST set, labelled as such; the last one counts.",
         ),
     ] = False,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="Show a measurement of wcordbench evaluate or probe: NAME, or NAME/top5.",
+            show_default=False,
+        ),
+    ] = None,
     set_: Set = None,
     pair: PairOption = None,
     method: MethodOption = None,
@@ -85,11 +92,13 @@ def command(
         raise UserError(f"--layout {layout!r} is unknown; valid: rows, wide")
     if baseline is not None and not significance:
         raise UserError("--baseline says what --significance compares with; give that as well")
+    if metric is not None and suite is None:
+        raise UserError("--metric shows a measurement of one suite's runs; name the suite")
     shown_beside = comparison(compare)
     store = Store(existing(results))
 
     def text(loaded: Suite, cells: list[Cell], base: str | None) -> str:
-        table = build(loaded, cells, store, shown_beside, "best" if best_epoch else "last")
+        table = build(loaded, cells, store, shown_beside, "best" if best_epoch else "last", metric)
         if base is not None:
             table = against(table, base)
         return _laid_out(loaded, table, form, layout)

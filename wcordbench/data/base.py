@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wcordbench import registry
-from wcordbench.data import index
 from wcordbench.data.decode import average
 from wcordbench.data.files import ImageFiles
 from wcordbench.data.notes import alone, listening, may_download, offline, say
@@ -149,16 +148,6 @@ def load(config: dict[str, Any], root: Path) -> Dataset:
     return Dataset(train, test, dataset.classes)
 
 
-def fingerprinted(config: dict[str, Any], root: Path) -> tuple[Dataset, str]:
-    """As :func:`load`, with the fingerprint, which is kept for :mod:`wcordbench.data.index`."""
-    key = index.signature(config, root)
-    dataset = load(config, root)
-    fingerprint = dataset.fingerprint()
-    if index.signature(config, root) == key:  # nothing was changed meanwhile
-        index.remember(key, fingerprint)
-    return dataset, fingerprint
-
-
 def _check(dataset: Dataset, name: str, channels: int) -> None:
     _, height, width, found = dataset.train.shape
     if found != channels:
@@ -210,7 +199,6 @@ def shrink(pixels: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint8]
 
 
 __all__ = [
-    "Dataset", "ImageFiles", "Images", "Split", "alone", "fingerprinted", "listening", "load",
-    "may_download",
+    "Dataset", "ImageFiles", "Images", "Split", "alone", "listening", "load", "may_download",
     "offline", "say", "shrink",
 ]  # fmt: skip

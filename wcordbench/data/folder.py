@@ -21,10 +21,7 @@ TESTS = ("test", "val", "valid", "validation")
 
 
 @register_dataset(
-    "imagefolder",
-    title="Image folder",
-    added=("resize", "train", "test", "follow_links"),
-    files=("{folder}",),
+    "imagefolder", title="Image folder", added=("resize", "train", "test", "follow_links")
 )
 def imagefolder(
     root: Path,

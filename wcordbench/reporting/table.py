@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from wcordbench.errors import UserError
+from wcordbench.registry import nearest
 from wcordbench.reporting import published
 from wcordbench.reporting.published import Beside, Rule
 from wcordbench.reporting.remarks import Footnotes, remarks
+from wcordbench.results import evaluations
 from wcordbench.results.statistics import Difference, Verdict
 from wcordbench.results.store import Store
 from wcordbench.results.summary import Summary, summarise
@@ -162,6 +164,7 @@ def build(
     store: Store,
     compare: Compare | None,
     rule: Rule = "last",
+    measurement: str | None = None,
 ) -> Table:
     """Read the store and lay a suite's table out.
 
@@ -174,6 +177,8 @@ def build(
             is the same in everything but the seeds.
         rule: the epoch that counts. The best one is labelled as such; published numbers are
             those of the same rule.
+        measurement: show what was measured of the runs under this name after their training
+            (see :mod:`wcordbench.results.evaluations`), never beside published numbers.
 
     Raises:
         UserError: a result is damaged, there is nothing published to compare with, or no best
@@ -186,6 +191,10 @@ def build(
         )
     if rule == "best":
         _best_epoch_known(suite)
+    cells = list(cells)
+    if measurement is not None:
+        _measurement_known(measurement, cells, store, compare, rule)
+        compare = "none"
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         row = "Teacher" if cell.method is None else cell.method.title
@@ -206,7 +215,7 @@ def build(
         entries = []
         for pair in pairs:
             of = groups.get((name, pair.name))
-            summary = summarise([c.run for c in of], store, score) if of else None
+            summary = summarise([c.run for c in of], store, score, measurement) if of else None
             beside = found.get((name, pair.name))
             alike = beside is not None and beside.alike
             shows = compare == "published" or (compare is None and alike)
@@ -224,7 +233,7 @@ def build(
     seeds = {c.seed for of in groups.values() for c in of if c.method is not None}
     return Table(
         title + " (BEST epoch)" * (rule == "best"),
-        measured(suite, rule == "best"),
+        measured(suite, rule == "best") if measurement is None else _of_measurement(measurement),
         [p.teacher.model for p in pairs],
         [p.student for p in pairs],
         rows,
@@ -249,6 +258,31 @@ def _published(
         if taught and cell.pair.teacher.checkpoint is not None and ("Teacher", pair) not in groups:
             found["Teacher", pair] = published.teacher_from_file(cell.pair, cell, metric, rule)
     return {at: beside for at, beside in found.items() if beside is not None}
+
+
+def _measurement_known(
+    measurement: str, cells: list[Cell], store: Store, compare: Compare | None, rule: Rule
+) -> None:
+    name = measurement.partition("/")[0]
+    known = evaluations.names([store.folder(c.run) for c in cells])
+    if name not in known:
+        hint = nearest(name, known) or (
+            "; none of these runs has one: wcordbench evaluate and wcordbench probe make them"
+        )
+        raise UserError(f"--metric {name!r} is no measurement of these runs{hint}")
+    if compare == "published" or rule == "best":
+        raise UserError(
+            f"--metric {measurement}: what was measured after the training has no published number"
+            " and no best epoch; leave the other out"
+        )
+
+
+def _of_measurement(measurement: str) -> str:
+    name, _, key = measurement.partition("/")
+    what = {"top5": "Top-5 accuracy", "auc": "AUC"}.get(key, "Top-1 accuracy")
+    probe, colon, of = name.partition(":")
+    how = f"of a linear probe on {of!r}" if colon and probe == "probe" else f"on {name!r}"
+    return f"{what} (%) {how}, of the students after the last epoch"
 
 
 def _best_epoch_known(suite: Suite) -> None:

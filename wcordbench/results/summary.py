@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from wcordbench.results import evaluations
 from wcordbench.results.store import Store
 from wcordbench.suite.runs import Run
 
@@ -49,13 +50,17 @@ class Summary:
         return len(self.values) == self.wanted
 
 
-def summarise(runs: Iterable[Run], store: Store, score: str = "top1") -> Summary:
+def summarise(
+    runs: Iterable[Run], store: Store, score: str = "top1", measurement: str | None = None
+) -> Summary:
     """Read the runs of one cell.
 
     Args:
         runs: one a seed.
         store: where they are.
         score: a key of a result's ``scores``.
+        measurement: in their place, the scores of a measurement after the training (see
+            :func:`wcordbench.results.evaluations.score`); a run without it is missing.
 
     Raises:
         UserError: a result is damaged or does not belong to its configuration.
@@ -70,7 +75,11 @@ def summarise(runs: Iterable[Run], store: Store, score: str = "top1") -> Summary
         state = folder.state
         if state == "done":
             record = folder.result(best=score == "best_top1")
-            values[run.config["seed"]] = float(record["scores"][score])
+            value = evaluations.score(folder, measurement) if measurement else None
+            if measurement is None:
+                value = float(record["scores"][score])
+            if value is not None:
+                values[run.config["seed"]] = value
             if "dataset_fingerprint" in record:
                 fingerprints.add(record["dataset_fingerprint"])
         elif state == "undefined":

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from wcordbench.errors import UserError
+from wcordbench.results import evaluations
 from wcordbench.results.store import HOLDER, LEASE, SESSIONS, RunFolder, Store, file_sha256
 from wcordbench.suite.runs import Run, digest
 
 #: what a run's folder may hold
 FILES = {
     "run.json", "metrics.json", "student.pt", "result.json", "failure.json", "checkpoint.pt",
-    LEASE, HOLDER,
+    evaluations.FILE, LEASE, HOLDER,
 }  # fmt: skip
 
 
@@ -106,6 +107,11 @@ def check(folder: RunFolder, claims: Claims) -> list[Finding]:
         wrong("run.json", "is missing")
     if (folder.path / "result.json").exists():
         _result(folder, claims, wrong)
+    if (folder.path / evaluations.FILE).is_file():
+        try:
+            evaluations.evaluations(folder)
+        except UserError as error:
+            wrong(evaluations.FILE, str(error))
     if (folder.path / "failure.json").exists():
         try:
             folder.failure()

@@ -112,7 +112,8 @@ class Cohort:
             if reason := changed(run.config):
                 raise UserError(f"{run.name}: {reason}")
         with data.listening(lambda line: self.report({"kind": "note", "line": line})):
-            self.dataset, self.fingerprint = data.fingerprinted(config["dataset"], self.data_root)
+            self.dataset = data.load(config["dataset"], self.data_root)
+        self.fingerprint = self.dataset.fingerprint()
         if any(run.config.get("metric") == "auc" for run, _ in todo):
             check_auc(self.dataset.test.labels, self.dataset.classes)
         source = next((r.config["teacher"] for r, _ in todo if r.config["teacher"]), None)
