@@ -95,7 +95,9 @@ def _table(form: str, out: Path | None, results: Path) -> None:
         out = out or Path("runs.parquet")
         data = frame.to_parquet(index=False)
     else:
-        data = frame.to_csv(index=False).encode()
+        from wcordbench.reporting.escape import csv_cell
+
+        data = frame.map(csv_cell).to_csv(index=False).encode()
     damaged = int((frame["state"] == "damaged").sum())
     if damaged:
         typer.echo(

@@ -46,6 +46,7 @@ def command(
     """
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     from wcordbench.results.status import status
     from wcordbench.results.store import Store
@@ -66,7 +67,7 @@ def command(
     else:
         with Live(console=Console(highlight=False), auto_refresh=False) as live:
             while True:
-                live.update(describe(loaded.name, found, again), refresh=True)
+                live.update(Text(describe(loaded.name, found, again)), refresh=True)
                 if not (found.running or found.begun or found.missing):
                     break
                 time.sleep(watch)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from wcordbench.reporting.escape import latex as escape
+from wcordbench.reporting.escape import latex_first
 from wcordbench.reporting.parts import number, printed, remarks_of, signed
 from wcordbench.reporting.remarks import IN_BRACKETS, NOT_COMPARABLE
 from wcordbench.reporting.table import Entry, Table
@@ -11,17 +13,6 @@ from wcordbench.reporting.table import Entry, Table
 #: more columns than these span both columns of a two-column page
 _NARROW = 3
 _MARKS = {"†": r"\dagger", "‡": r"\ddagger"}
-_ESCAPES = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "×": r"$\times$", "–": "--", "→": r"$\to$", "λ": r"$\lambda$",
-    "Δ": r"$\Delta$", "−": r"$-$", "†": r"$\dagger$", "‡": r"$\ddagger$",
-}  # fmt: skip
-
-
-def escape(text: str) -> str:
-    """Text as LaTeX."""
-    return "".join(_ESCAPES.get(c, c) for c in text)
 
 
 def _number(mean: float, std: float | None) -> str:
@@ -76,17 +67,21 @@ def _published(table: Table) -> str:
     caption = " ".join([title, *(r for r in table.remarks if NOT_COMPARABLE in r)])
     rows = [row for row in table.rows if any(e.published for e in row[1])]
     body = [
-        *_head(table.teachers, table.students),
+        *_head(table.teachers, table.students, table.labels),
         *(latex_line([escape(name), *map(cell, entries)]) for name, entries in rows),
     ]
     return latex_table(escape(caption), len(table.students), body)
 
 
-def _head(teachers: list[str], students: list[str], rank: bool = False) -> list[str]:
-    """The two lines of networks and the rule below them."""
+def _head(
+    teachers: list[str], students: list[str], labels: list[str], rank: bool = False
+) -> list[str]:
+    """The lines of networks and, where pairs have any, of labels, and the rule below them."""
+    named = [latex_line(["Pair", *map(escape, labels), *[""] * rank])] if labels else []
     return [
         latex_line(["Teacher", *(escape(printed(t)) for t in teachers), *["Mean rank"] * rank]),
         latex_line(["Student", *(escape(printed(s)) for s in students), *[""] * rank]),
+        *named,
         r"\midrule",
     ]
 
@@ -116,6 +111,7 @@ def _one(table: Table) -> str:
         ]  # fmt: skip
     teachers = [*table.teachers, *(table.teachers[c] for c in compared)]
     students = [*table.students, *(table.students[c] for c in compared)]
+    labels = table.labels and [*table.labels, *(table.labels[c] for c in compared)]
     above = [row for row in table.rows if row[0] in ("Teacher", "Student")]
     methods = [row for row in table.rows if row not in above]
     notes = [f"$^{{{i}}}$ {escape(note)}." for i, note in enumerate(table.notes, 1)]
@@ -123,7 +119,7 @@ def _one(table: Table) -> str:
     caption += " " + " ".join(map(escape, remarks_of(table)))
     body = [
         *groups,
-        *_head(teachers, students, bool(ranks)),
+        *_head(teachers, students, labels, bool(ranks)),
         *(row(name, entries) for name, entries in above),
         r"\midrule",
         *(row(name, entries) for name, entries in methods),
@@ -133,7 +129,7 @@ def _one(table: Table) -> str:
 
 def latex_line(cells: list[str]) -> str:
     """A row of a LaTeX table."""
-    return "  " + " & ".join(cells) + r" \\"
+    return "  " + latex_first(" & ".join(cells)) + r" \\"
 
 
 def latex_table(caption: str, columns: int, body: list[str]) -> str:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+from wcordbench.reporting.escape import csv_cell
 from wcordbench.reporting.published import Number
 from wcordbench.reporting.table import Entry, Table
 
@@ -62,6 +63,19 @@ def cell_text(entry: Entry, bold: Callable[[str], str] = str) -> str:
     return text
 
 
+def heading(table: Table, column: int) -> str:
+    """A column's pair, with its label where the suite gives any."""
+    pair = f"{printed(table.teachers[column])} → {printed(table.students[column])}"
+    label = table.labels[column] if table.labels else ""
+    return f"{label} ({pair})" if label else pair
+
+
+def pair_record(table: Table, column: int) -> dict[str, Any]:
+    """A column's pair, as CSV and JSON name its parts."""
+    networks = {"teacher": table.teachers[column], "student": table.students[column]}
+    return networks | ({"pair": table.names[column]} if table.labels else {})
+
+
 def remarks_of(table: Table) -> list[str]:
     """The sentences under a table."""
     remarks = list(table.remarks)
@@ -105,9 +119,9 @@ def number_record(number: Number | None) -> dict[str, Any]:
 
 
 def csv_text(records: list[dict[str, Any]]) -> str:
-    """Records of the same keys as CSV with a header."""
+    """Records of the same keys as CSV with a header; see :func:`csv_cell` on text."""
     out = io.StringIO()
     writer = csv.DictWriter(out, list(records[0]) if records else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({k: csv_cell(v) for k, v in record.items()} for record in records)
     return out.getvalue().rstrip("\n")

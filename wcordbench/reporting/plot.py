@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wcordbench.errors import UserError
+from wcordbench.reporting.escape import legend
 from wcordbench.reporting.sweep import SYMBOLS
 from wcordbench.suite.schema import Pair
 
@@ -38,10 +39,10 @@ def style(number: int) -> dict[str, Any]:
 
 
 def shown(title: str) -> str:
-    """A row's name with the parameters as the papers write them."""
+    """A row's name with the parameters as the papers write them, for legends too."""
     for name, symbol in SYMBOLS.items():
         title = title.replace(f"{name} = ", f"{symbol} = ")
-    return title
+    return legend(title)
 
 
 def heading(pair: Pair) -> str:

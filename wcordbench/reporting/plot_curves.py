@@ -60,7 +60,12 @@ def curves(suite: Suite, cells: Iterable[Cell], store: Store, out: Out) -> None:
     )  # fmt: skip
     for axis, (title, rows, student) in zip(axes[:, 0], panels, strict=True):
         if student is not None:
-            _line(axis, student, plain or "", {"color": plot.INK, "ls": (0, (1, 1)), "lw": 1.2})
+            _line(
+                axis,
+                student,
+                plot.shown(plain or ""),
+                {"color": plot.INK, "ls": (0, (1, 1)), "lw": 1.2},
+            )
         for number, (name, seeds) in enumerate(rows.items()):
             _line(axis, seeds, plot.shown(name), plot.style(number))
         axis.legend(

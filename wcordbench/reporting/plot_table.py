@@ -6,7 +6,7 @@ from typing import Any
 
 from wcordbench.errors import UserError
 from wcordbench.reporting import plot
-from wcordbench.reporting.parts import printed
+from wcordbench.reporting.parts import heading
 from wcordbench.reporting.plot import Out
 from wcordbench.reporting.table import Entry, Table
 from wcordbench.results.statistics import CONFIDENCE, interval
@@ -46,7 +46,7 @@ def dot_plot(table: Table, out: Out) -> None:
         axis.tick_params(axis="y", length=0)
         axis.grid(axis="x")
         teacher = _teacher(axis, teachers[column]) if teachers else ""
-        pair = f"{printed(table.teachers[column])} → {printed(table.students[column])}"
+        pair = heading(table, column)
         axis.set_title("\n".join(filter(None, (pair, teacher))), fontsize=7, loc="left")
     handles = {
         label: handle

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
 
 from tabulate import tabulate
 
+from wcordbench.reporting.escape import markdown, one_line
 from wcordbench.reporting.latex import latex
 from wcordbench.reporting.parts import (
     cell_text,
     csv_text,
     number_record,
+    pair_record,
     printed,
     remarks_of,
     signed,
@@ -28,11 +31,11 @@ def render(table: Table, form: str) -> str:
     return _RENDERERS[form](table)
 
 
-def _grid(table: Table, bold: Callable[[str], str]) -> list[list[str]]:
+def _grid(table: Table, bold: Callable[[str], str], say: Callable[[str], str]) -> list[list[str]]:
     ranks = table.ranks
     grid = []
     for name, entries in table.rows:
-        line = [name, *(cell_text(e, bold) for e in entries)]
+        line = [say(name), *(cell_text(e, bold) for e in entries)]
         for column in table.compared:
             delta = entries[column].delta
             line.append("" if delta is None else signed(delta))
@@ -51,42 +54,55 @@ def _headers(table: Table) -> tuple[list[str], list[str]]:
     return [*teachers, *rank], [*students, *("" for _ in rank)]
 
 
-def _below(table: Table) -> list[str]:
-    notes = [f"[{i}] {note}." for i, note in enumerate(table.notes, 1)]
-    return [*notes, *remarks_of(table)]
+def _labels(table: Table) -> list[str]:
+    """The pairs' labels, in the line below the students'."""
+    labels = [*table.labels, *(table.labels[c] for c in table.compared)]
+    return labels + [""] * bool(table.ranks)
+
+
+def _below(table: Table, say: Callable[[str], str]) -> list[str]:
+    notes = [f"[{i}] {say(note)}." for i, note in enumerate(table.notes, 1)]
+    return [*notes, *map(say, remarks_of(table))]
 
 
 def _text(table: Table) -> str:
     teachers, students = _headers(table)
     header = [["Teacher network", *teachers], ["Student network", *students]]
-    grid = _grid(table, lambda s: f"{s} *")
+    if table.labels:
+        header.append(["Pair", *_labels(table)])
+    grid = _grid(table, lambda s: f"{s} *", one_line)
     body = tabulate([*header, *grid], tablefmt="simple", disable_numparse=True)
     lines = body.splitlines()
-    lines.insert(3, lines[0])
-    below = [*_below(table), "* best of the column among the students."]
+    lines.insert(1 + len(header), lines[0])
+    below = [*_below(table, one_line), "* best of the column among the students."]
     return "\n".join([table.title, table.metric, "", *lines, "", *below])
 
 
 def _markdown(table: Table) -> str:
     header = ["Teacher<br>Student"]
-    header += [f"{t}<br>{s}" if s else t for t, s in zip(*_headers(table), strict=True)]
+    labels = _labels(table) if table.labels else itertools.repeat("")
+    columns = zip(*_headers(table), labels, strict=False)
+    header += ["<br>".join(map(markdown, filter(None, column))) for column in columns]
     body = tabulate(
-        _grid(table, lambda s: f"**{s}**"), header, tablefmt="github", disable_numparse=True
+        _grid(table, lambda s: f"**{s}**", markdown),
+        header,
+        tablefmt="github",
+        disable_numparse=True,
     )
-    below = [f"{line}  " for line in _below(table)]
-    return "\n".join([f"**{table.title}** · {table.metric}", "", body, "", *below]).rstrip()
+    below = [f"{line}  " for line in _below(table, markdown)]
+    title, metric = markdown(table.title), markdown(table.metric)
+    return "\n".join([f"**{title}** · {metric}", "", body, "", *below]).rstrip()
 
 
 def _records(table: Table) -> list[dict[str, Any]]:
     records = []
     ranks = table.ranks
     for name, entries in table.rows:
-        for teacher, student, entry in zip(table.teachers, table.students, entries, strict=True):
+        for column, entry in enumerate(entries):
             s, p = entry.summary, entry.published
             records.append(
                 {
-                    "teacher": teacher,
-                    "student": student,
+                    **pair_record(table, column),
                     "row": name,
                     "mean": s.mean if s else None,
                     "std": s.std if s else None,

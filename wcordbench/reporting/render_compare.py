@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from tabulate import tabulate
 
 from wcordbench.reporting.compare import rule
-from wcordbench.reporting.parts import csv_text, number, number_record, printed, signed, versus
+from wcordbench.reporting.escape import markdown, one_line
+from wcordbench.reporting.parts import (
+    csv_text,
+    heading,
+    number,
+    number_record,
+    pair_record,
+    signed,
+    versus,
+)
 from wcordbench.reporting.remarks import IN_BRACKETS
 from wcordbench.reporting.table import Entry, Table
 from wcordbench.results.statistics import Interval
@@ -38,24 +48,30 @@ def render(
             "baseline": table.baseline,
             "confidence": confidence,
             "margin": margin,
+            "notes": table.notes,
             "remarks": remarks,
             "comparisons": _records(table),
         }
         return json.dumps(value, indent=1, ensure_ascii=False)
-    markdown = form == "markdown"
-    title, end = (f"**{table.title}**", "  ") if markdown else (table.title, "")
-    parts = [f"{title}{end}\n{table.metric}"]
+    say, end = (markdown, "  ") if form == "markdown" else (one_line, "")
+    title = f"**{say(table.title)}**" if end else say(table.title)
+    parts = [f"{title}{end}\n{say(table.metric)}"]
     for column in range(len(table.students)):
-        parts += _pair(table, column, confidence, "github" if markdown else "simple")
-    return "\n\n".join([*parts, "\n".join(remark + end for remark in remarks)])
+        parts += _pair(table, column, confidence, "github" if end else "simple", say)
+    notes = [f"[{i}] {say(note)}." for i, note in enumerate(table.notes, 1)]
+    below = [*notes, *map(say, remarks)]
+    return "\n\n".join([*parts, "\n".join(line + end for line in below)])
 
 
-def _pair(table: Table, column: int, confidence: float, style: str) -> list[str]:
+def _pair(
+    table: Table, column: int, confidence: float, style: str, say: Callable[[str], str]
+) -> list[str]:
     """A pair's headings and its tables."""
     parts = []
-    for heading, header, rows in grids(table, column, confidence):
-        parts += [heading, tabulate(rows, header, tablefmt=style, disable_numparse=True)]
-    pair = f"{printed(table.teachers[column])} → {printed(table.students[column])}"
+    for title, header, rows in grids(table, column, confidence):
+        said = [[say(row[0]), *row[1:]] for row in rows]
+        parts += [say(title), tabulate(said, header, tablefmt=style, disable_numparse=True)]
+    pair = say(heading(table, column))
     return parts or [f"{pair}: nothing is done yet."]
 
 
@@ -66,7 +82,7 @@ def grids(
 
     Empty where nothing is done.
     """
-    pair = f"{printed(table.teachers[column])} → {printed(table.students[column])}"
+    pair = heading(table, column)
     within = f"{100 * confidence:g}% interval"
     compared: list[list[Any]] = []
     judged: list[list[Any]] = []
@@ -76,6 +92,7 @@ def grids(
         if name == "Teacher" or summary is None or summary.mean is None:
             continue
         ours = number(summary.mean, summary.std)
+        ours += f" [{', '.join(map(str, entry.notes))}]" * bool(entry.notes)
         if table.baseline is not None and name != table.baseline:
             compared.append([name, ours, *_versus(entry)])
         if entry.verdict is not None and entry.published is not None:
@@ -114,15 +131,14 @@ def _p(p: float) -> str:
 def _records(table: Table) -> list[dict[str, Any]]:
     records = []
     for name, entries in table.rows:
-        for teacher, student, entry in zip(table.teachers, table.students, entries, strict=True):
+        for column, entry in enumerate(entries):
             if name == "Teacher":
                 continue
             summary, found = entry.summary, entry.verdict
             within = found.interval if found else None
             records.append(
                 {
-                    "teacher": teacher,
-                    "student": student,
+                    **pair_record(table, column),
                     "row": name,
                     "mean": summary.mean if summary else None,
                     "std": summary.std if summary else None,

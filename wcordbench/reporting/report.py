@@ -84,7 +84,13 @@ def page(
     columns = range(len(table.students))
     return environment.from_string(_file("report.html")).render(
         table=table,
-        pairs=[(printed(table.teachers[c]), printed(table.students[c])) for c in columns],
+        pairs=[
+            (
+                *(printed(of[c]) for of in (table.teachers, table.students)),
+                table.labels[c] if table.labels else "",
+            )
+            for c in columns
+        ],
         counts=", ".join(f"{number} {state}" for state, number in counts.items()),
         path=path,
         value=_value,
@@ -147,7 +153,7 @@ def _run(cell: Cell, store: Store, metric: str) -> dict[str, Any]:
     score = record.get("scores", {}).get(metric)
     return {
         "row": "Teacher" if cell.method is None else cell.method.title,
-        "pair": cell.pair.name.replace("->", " → "),
+        "pair": cell.pair.shown,
         "seed": cell.seed,
         "name": cell.run.name,
         "state": _STATES[state],
@@ -235,7 +241,11 @@ def _pictures(
 def _embedded(svg: str, number: int) -> Markup:
     """An SVG file as a part of the page: one page, several pictures, each with its own names."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    return Markup(re.sub(r'(id="|href="#|url\(#)', rf"\g<1>p{number}-", svg))
+
+    def own(tag: re.Match[str]) -> str:  # a label that looks like a name is left alone
+        return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>p{number}-", tag[0])
+
+    return Markup(re.sub(r"<[^>]*>", own, svg))
 
 
 __all__ = ["page"]

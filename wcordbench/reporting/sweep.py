@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 from tabulate import tabulate
 
-from wcordbench.reporting.latex import escape, latex_cell, latex_line, latex_table
+from wcordbench.reporting.escape import latex as escape
+from wcordbench.reporting.escape import markdown, one_line
+from wcordbench.reporting.latex import latex_cell, latex_line, latex_table
 from wcordbench.reporting.parts import cell_text, csv_text, versus
 from wcordbench.reporting.published import Number
 from wcordbench.reporting.remarks import IN_BRACKETS
@@ -116,15 +118,16 @@ def render_sweeps(suite: Suite, table: Table, form: str) -> str | None:
     if form == "latex":
         return "\n\n".join(_latex(table, sweep) for sweep in found)
     style = {"text": "simple", "markdown": "github"}[form]
+    say = markdown if form == "markdown" else one_line
     parts = []
     for sweep in found:
         grid = [["ours", *(cell_text(_alone(e)) for e in sweep.entries)], *_published(sweep)]
-        header = [sweep.symbol, *(f"{v:g}" for v in sweep.values)]
+        header = [say(sweep.symbol), *(f"{v:g}" for v in sweep.values)]
         body = tabulate(grid, header, tablefmt=style, disable_numparse=True)
-        parts.append(f"{sweep.pair.shown}, {sweep.method}\n\n{body}")
+        parts.append(say(f"{sweep.pair.shown}, {sweep.method}") + f"\n\n{body}")
     end = "  " if form == "markdown" else ""
-    lines = [table.title, table.metric, "", "\n\n".join(parts), ""]
-    return "\n".join([*lines, *(line + end for line in _remarks(table))])
+    lines = [say(table.title), say(table.metric), "", "\n\n".join(parts), ""]
+    return "\n".join([*lines, *(say(line) + end for line in _remarks(table))])
 
 
 def _remarks(table: Table) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from pydantic import (
@@ -39,6 +40,14 @@ WEIGHTS = ("gamma", "beta", "schedule", "lr_factor")
 def title_of(entry: registry.Entry) -> str:
     """A registered method's name in tables."""
     return plain(str(entry.meta.get("title", entry.name)))
+
+
+def _matched(means: list[set[str]], names: list[str]) -> bool:
+    """Whether each part of a label is a name of another of the methods."""
+    return any(
+        all(name in of for name, of in zip(order, means, strict=True))
+        for order in itertools.permutations(names)
+    )
 
 
 class MethodTerm(Strict):
@@ -163,21 +172,26 @@ class MethodSpec(BaseModel):
         return self
 
     def _label_is_its_own(self) -> None:
-        """Refuse a label under which everyone looks for another method's numbers."""
-        if self.label is None:
-            return
-        if alike(self.label) == "teacher":
+        """Refuse a row's name under which everyone looks for another method's numbers."""
+        if alike(self.title) == "teacher":
             raise Mistake("is 'Teacher', the row of the teachers; choose another", "label")
-        names: dict[str, str] = {}
+        names: dict[str, set[str]] = {}
         for entry in registry.catalogue("method").values():
-            names[alike(entry.name)] = names[alike(title_of(entry))] = entry.name
-        means = [names.get(part.strip()) for part in alike(self.label).split("+")]
-        if None not in means and sorted(map(str, means)) != sorted(self.name.split("+")):
+            for name in (entry.name, title_of(entry)):
+                names.setdefault(alike(name), set()).add(entry.name)
+        means = [names.get(part.strip(), set()) for part in alike(self.title).split("+")]
+        if not all(means):
+            return
+        own = self.name.split("+")
+        if len(means) != len(own) or not _matched(means, own):
+            other = "+".join(min(of) for of in means)
             raise Mistake(
-                f"is {self.label!r}, the name of the method {'+'.join(map(str, means))!r}, and the"
-                f" row is of {self.name!r}; choose another",
+                f"is {self.label!r}, the name of the method {other!r}, and the row is of"
+                f" {self.name!r}; choose another",
                 "label",
             )
+        if self.label is None and any(len(of) > 1 for of in means):
+            raise Mistake(f": {self.title!r} is another method's title too; give the row a label")
 
     def entries(self) -> list[registry.Entry]:
         """The registered methods that the name adds up."""

@@ -6,6 +6,7 @@ Both are made from the models that suites are validated with and from the regist
 
 from __future__ import annotations
 
+import copy
 import json
 import types
 import typing
@@ -58,6 +59,8 @@ def json_schema() -> dict[str, Any]:
     method = definitions["MethodSpec"]["properties"]
     for key in ("gamma", "alpha", "beta"):
         method[key]["anyOf"].append(_SWEEP)
+    definitions["SweptTrain"] = _swept("TrainOverride", definitions)
+    method["train"]["$ref"] = "#/$defs/SweptTrain"
     for name, values in _method_options().items():
         method.setdefault(name, {"anyOf": [*values, _SWEEP]})
     definitions["MethodSpec"]["properties"]["name"]["anyOf"] = _suggest("method")
@@ -68,6 +71,17 @@ def json_schema() -> dict[str, Any]:
         value["anyOf"] = _suggest("model")
     schema["properties"]["dataset"] = _named("dataset", schema["properties"]["dataset"])
     return schema
+
+
+def _swept(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """A definition any of whose values may be a sweep, at any depth."""
+    swept: dict[str, Any] = copy.deepcopy(definitions[name])
+    for key, value in swept["properties"].items():
+        kept = {k: value.pop(k) for k in ("description", "default") if k in value}
+        if "$ref" in value:
+            value = _swept(value["$ref"].rpartition("/")[2], definitions)
+        swept["properties"][key] = {**kept, "anyOf": [value, _SWEEP]}
+    return swept
 
 
 def _suggest(kind: registry.Kind) -> list[dict[str, Any]]:
@@ -161,8 +175,9 @@ _SECTIONS: list[tuple[str, str, type[BaseModel], str]] = [
     (
         "methods",
         "A list of names and mappings. Other keys of a mapping are options of the named methods,"
-        " see below; in `a+b` an option goes to the first method that has it. Any value may be"
-        " `{sweep: [a, b]}`: one row a value.",
+        " see below; in `a+b` an option goes to the first method that has it. Any value, one of"
+        " `train` as well, may be `{sweep: [a, b]}`: one row a value. A label is on one line, is"
+        " not blank and is not the name of another method.",
         MethodSpec,
         "methods.0.",
     ),
