@@ -31,6 +31,7 @@ from wcordbench.training.precision import autocast
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 CLASSES, SIZE, IMAGES = 100, 32, 50_000
+CPU = torch.device("cpu")
 
 
 def defined(suite: str) -> list[Cell]:
@@ -102,13 +103,13 @@ def setup(teacher: str, student: str) -> Setup:
     )
 
 
-def learner(run: Run, batch_size: int = 64) -> Learner:
+def learner(run: Run, batch_size: int = 64, device: torch.device = CPU) -> Learner:
     """The suite's own learner of a run, at its first step; it writes no files."""
     teacher = run.config["teacher"]
     built = setup(teacher["model"], run.config["model"]) if teacher else None
     folder = RunFolder(Path(tempfile.gettempdir()) / "unwritten")
     steps = -(-IMAGES // batch_size)
-    return Learner(run, folder, built, SIZE, 3, CLASSES, steps, torch.device("cpu"))
+    return Learner(run, folder, built, SIZE, 3, CLASSES, steps, device)
 
 
 def features(net: torch.nn.Module, images: Tensor, precision: str = "fp32") -> Features:
@@ -125,10 +126,12 @@ def pixels() -> Images:
     return Images(values, labels().numpy())
 
 
-def batches_of(config: dict[str, Any], batch_size: int) -> Iterator[tuple[Tensor, Batch]]:
+def batches_of(
+    config: dict[str, Any], batch_size: int, device: torch.device = CPU
+) -> Iterator[tuple[Tensor, Batch]]:
     """The training's own batches of :func:`pixels`, without end."""
     changed = {**config, "train": {**config["train"], "batch_size": batch_size}}
-    drawn = dataset_batches(changed, pixels(), torch.device("cpu"))
+    drawn = dataset_batches(changed, pixels(), device)
     for epoch in itertools.count():
         yield from drawn.epoch(epoch)
 

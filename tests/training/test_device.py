@@ -342,12 +342,12 @@ def _in_the_batches(spoil: Callable[[Tensor], Tensor], patch: pytest.MonkeyPatch
 
 
 def _in_the_step(spoil: Callable[[Tensor], Tensor], patch: pytest.MonkeyPatch) -> None:
-    loss = Objective.forward
+    loss = Objective.loss
 
     def spoilt(self: Objective, student: Features, teacher: Any, batch: Batch) -> Tensor:
         return loss(self, student, teacher, batch._replace(labels=spoil(batch.labels)))
 
-    patch.setattr(Objective, "forward", spoilt)
+    patch.setattr(Objective, "loss", spoilt)
 
 
 @pytest.mark.parametrize("spoil", [_ask, _mix])
