@@ -66,6 +66,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/steps.py --rounds 3
 	$(BIN)/python benchmarks/cohorts.py --rounds 1
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/transport.py
 	$(BIN)/python benchmarks/bf16.py
 	$(BIN)/python benchmarks/plain.py --rounds 2
 	$(BIN)/python benchmarks/footprint.py --data $(DATA) --seconds 50
@@ -76,6 +77,7 @@ bench-full: $(READY)
 	$(BIN)/python benchmarks/steps.py --rounds 15
 	$(BIN)/python benchmarks/cohorts.py --rounds 7
 	$(BIN)/python benchmarks/growth.py --rounds 25
+	$(BIN)/python benchmarks/transport.py
 	$(BIN)/python benchmarks/bf16.py --rounds 15
 	$(BIN)/python benchmarks/plain.py --rounds 7
 	$(BIN)/python benchmarks/footprint.py --data $(DATA) --seconds 240

@@ -1,0 +1,90 @@
+"""Which reading of WCoRD is the default: python benchmarks/readings.py [--results DIR]
+
+Applies the rule of docs/wcord.md to the runs of suites/wcord_readings.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+from typing import Any
+
+from common import ROOT, write
+
+from wcordbench.results.statistics import paired
+from wcordbench.results.store import Store
+from wcordbench.suite import expand, load_suite
+
+SUITE, BASELINE = "wcord_readings", "nce"
+
+
+def decision(scores: dict[str, dict[int, float]]) -> str:
+    """What the rule says, as a sentence.
+
+    Args:
+        scores: by reading and seed, the baseline among them.
+    """
+    means = {name: statistics.fmean(by_seed.values()) for name, by_seed in scores.items()}
+    highest = max(means, key=lambda name: means[name])
+    if highest == BASELINE:
+        return f"{BASELINE} has the highest mean and stays the default."
+    difference = paired(scores[highest], scores[BASELINE])
+    ends = difference.interval if difference is not None else None
+    if ends is None:
+        return f"{highest} has the highest mean, but no interval; {BASELINE} stays the default."
+    beyond = ends.low > 0 or ends.high < 0
+    return (
+        f"{highest} has the highest mean; the interval of its difference to {BASELINE},"
+        f" {ends.low:+.2f} to {ends.high:+.2f}, {'excludes' if beyond else 'contains'} 0;"
+        f" {highest if beyond else BASELINE} {'becomes' if beyond else 'stays'} the default."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    store = Store(parser.parse_args().results)
+    scores: dict[str, dict[int, float]] = {}
+    missing = 0
+    for cell in expand(load_suite(ROOT / "suites" / f"{SUITE}.yaml")):
+        if cell.method is None or cell.method.name != "wcord":
+            continue
+        folder = store.folder(cell.run)
+        if folder.state == "done":
+            by_seed = scores.setdefault(cell.method.title, {})
+            by_seed[cell.seed] = folder.result()["scores"]["top1"]
+        else:
+            missing += folder.state in ("missing", "begun")
+    if missing or BASELINE not in scores:
+        raise SystemExit(
+            f"{missing} runs of {SUITE} are not done in {store.root}: nothing is decided;"
+            f" wcordbench run suites/{SUITE}.yaml trains them"
+        )
+    rows: list[dict[str, Any]] = []
+    for name, by_seed in scores.items():
+        difference = paired(by_seed, scores[BASELINE]) if name != BASELINE else None
+        ends = difference.interval if difference is not None else None
+        rows.append(
+            {
+                "reading": name,
+                "seeds": len(by_seed),
+                "held-out top-1": f"{statistics.fmean(by_seed.values()):.2f}",
+                f"minus {BASELINE}": f"{difference.mean:+.2f}" if difference is not None else "",
+                "95 % interval": f"{ends.low:+.2f} to {ends.high:+.2f}" if ends else "",
+            }
+        )
+    write(
+        "readings",
+        "Readings of WCoRD on held-out training images",
+        rows,
+        [
+            "The rule is in docs/wcord.md. " + decision(scores),
+            "",
+            "By `python benchmarks/readings.py`, on:",
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
