@@ -81,7 +81,8 @@ def register_dataset(name: str, **meta: Any) -> Callable[[T], T]:  # noqa: ARG00
 
     ``meta``: ``title``, and where they are the same for all options ``classes``, ``size``
     (pixels a side), ``channels`` and ``images`` (of the training set), so that a suite can
-    be checked without the data. Keyword-only arguments of the function are its options.
+    be checked without the data; ``files=True`` where the function only lists files, so that
+    ``run`` can call it before anything else. Keyword-only arguments are its options.
     ``preset``: other arguments of the function, so that one serves several names: stack the
     decorator. ``added``: the options that the function did not always have; a run's
     configuration names them only where they are not at their default.

@@ -10,6 +10,7 @@ import typer
 from wcordbench.cli import (
     best,
     compare,
+    data,
     evaluate,
     export,
     forget,
@@ -58,6 +59,7 @@ app.command("rerun")(rerun.command)
 app.command("merge")(merge.command)
 app.command("forget")(forget.command)
 app.command("validate")(validate.command)
+app.command("data")(data.command)
 app.command("schema")(schema.command)
 app.command("list")(list_.command)
 

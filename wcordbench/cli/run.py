@@ -30,7 +30,7 @@ from wcordbench.errors import UserError
 
 if TYPE_CHECKING:
     from wcordbench.results.store import Store
-    from wcordbench.suite import Run
+    from wcordbench.suite import Run, Suite
     from wcordbench.suite.check import Undefined
     from wcordbench.suite.plan import Cost, Costs
     from wcordbench.suite.runs import Cell
@@ -125,6 +125,7 @@ def command(
         if todo:
             from wcordbench.suite.check import check_shapes  # imports torch
 
+            _look(loaded, data)
             undefined = check_shapes(loaded)
             store.prepare()
             _record(undefined, cells, store)
@@ -188,6 +189,21 @@ def _record(undefined: list[Undefined], cells: list[Cell], store: Store) -> None
             with contextlib.suppress(RunBusyError), folder.lease():
                 folder.begin(cell.run)
                 folder.fail("undefined", reason)
+
+
+def _look(suite: Suite, data: Path) -> None:
+    """Find what is wrong with a folder of images before anything is trained or written.
+
+    Raises:
+        UserError: it is missing, or not what a network can be trained on.
+    """
+    from wcordbench import registry
+    from wcordbench.data.base import listening, look
+    from wcordbench.suite.runs import dataset_config
+
+    if registry.get("dataset", suite.dataset.name).meta.get("files"):
+        with listening(lambda line: None):  # noqa: ARG005 - those who train say it
+            look(dataset_config(suite), data)
 
 
 def _measured(path: Path) -> Costs:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from wcordbench.cli.options import Set, SuitePath
 
 
-def command(suite: SuitePath, set_: Set = None) -> None:
+def command(
+    suite: SuitePath,
+    set_: Set = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The folder that holds datasets: look at the suite's dataset as well."),
+    ] = None,
+) -> None:
     """Check a suite without running it, and name all of its mistakes.
+
+    With --data its dataset is looked for and counted; nothing is downloaded or decoded.
 
     Exit code 2: there are mistakes, each a sentence on a line of its own.
     """
-    import typer
-
     from wcordbench.suite import expand
     from wcordbench.suite.check import check_shapes, remarks
     from wcordbench.suite.mistakes import mistakes
@@ -23,6 +35,14 @@ def command(suite: SuitePath, set_: Set = None) -> None:
             typer.echo(f"wcordbench: {sentence}", err=True)
         raise typer.Exit(2)
     cells = expand(loaded)
+    if data is not None:
+        from wcordbench.data.base import offline
+        from wcordbench.data.describe import seen
+        from wcordbench.suite.runs import dataset_config
+
+        with offline():
+            for line in seen(dataset_config(loaded), data):
+                typer.echo(line)
     for warning in notes:
         typer.echo(str(warning))
     for remark in remarks(loaded):

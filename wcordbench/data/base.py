@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,13 +87,14 @@ class Dataset:
         Raises:
             UserError: a file cannot be decoded.
         """
-        h = hashlib.sha256()
-        for split in (self.train, self.test):
-            h.update(repr(tuple(split.shape)).encode())
-            for part in split.chunks():
-                h.update(np.ascontiguousarray(part).data)
-            h.update(np.ascontiguousarray(split.labels).data)
-        return h.hexdigest()[:16]
+        from wcordbench.data.survey import digest, survey
+
+        return survey(self).fingerprint if self.streamed else digest(self)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images are decoded as they are needed."""
+        return isinstance(self.train, ImageFiles) or isinstance(self.test, ImageFiles)
 
     def in_memory(self) -> Dataset:
         """The same with all images decoded."""
@@ -122,6 +122,23 @@ def load(config: dict[str, Any], root: Path) -> Dataset:
         UserError: the data are missing, damaged or smaller than the wanted size, or are not
             what a network can be trained on (no images, not square, labels without a class).
     """
+    name, size = config["name"], config["size"]
+    dataset = _placed(look(config, root), size, name)
+    if size is None or dataset.streamed:
+        return dataset
+    train, test = (
+        Images(shrink(split.pixels, size, name), split.labels)
+        for split in (dataset.train, dataset.test)
+    )
+    return Dataset(train, test, dataset.classes)
+
+
+def look(config: dict[str, Any], root: Path) -> Dataset:
+    """As :func:`load`, before any file is decoded and at the size that the loader gives.
+
+    Raises:
+        UserError: as :func:`load`, as far as it shows without decoding.
+    """
     name = config["name"]
     from wcordbench.data.holdout import hold_out
     from wcordbench.data.task import apply_task
@@ -135,17 +152,50 @@ def load(config: dict[str, Any], root: Path) -> Dataset:
         _check(dataset, name, len(config["mean"]))
     if "holdout" in config:
         dataset = hold_out(dataset, config["holdout"])
-    size = config["size"]
-    files = isinstance(dataset.train, ImageFiles) or isinstance(dataset.test, ImageFiles)
-    if files:
-        dataset = dataset.in_memory()
-    if size is None:
+    if config.get("cache") is not None:
+        dataset = _from_squares(dataset, config["cache"], name)
+    return dataset
+
+
+def _from_squares(dataset: Dataset, side: int, name: str) -> Dataset:
+    """A dataset of files whose images are brought to squares of ``side`` pixels first."""
+    if not isinstance(dataset.train, ImageFiles) or not isinstance(dataset.test, ImageFiles):
+        raise UserError(f"dataset {name!r} is no folder of images; leave dataset.cache out")
+    return Dataset(dataset.train.at(stored=side), dataset.test.at(stored=side), dataset.classes)
+
+
+def _placed(dataset: Dataset, size: int | None, name: str) -> Dataset:
+    """A dataset in memory if it may take as much, else one whose images are read as needed.
+
+    Raises:
+        UserError: it may not, and comes as one array.
+    """
+    from wcordbench.data.kept import stored
+    from wcordbench.data.memory import GIB, allowed, given, keeping
+
+    # A padded copy of the training images is what batches are cut from.
+    need = 2 * dataset.train.nbytes + dataset.test.nbytes
+    splits = [s for s in (dataset.train, dataset.test) if isinstance(s, ImageFiles)]
+    if not splits:
+        if given() is not None and need > allowed():
+            raise UserError(
+                f"dataset {name!r} takes {need / GIB:.3g} GiB as one array, and dataset.memory"
+                f" allows {given():g}; allow more, or keep its images as files for imagefolder"
+            )
         return dataset
-    train, test = (
-        Images(shrink(split.pixels, size, name), split.labels)
-        for split in (dataset.train, dataset.test)
-    )
-    return Dataset(train, test, dataset.classes)
+    if need <= allowed():
+        return dataset.in_memory()
+    ready = []
+    for split in (dataset.train, dataset.test):
+        if isinstance(split, ImageFiles):
+            if size is not None:
+                shrinkable(split.shape, size, name)
+                split = split.at(size)
+            square = split.reading.stored or (split.reading.size if keeping() else None)
+            if square is not None:
+                split = stored(split, square)
+        ready.append(split)
+    return Dataset(ready[0], ready[1], dataset.classes)
 
 
 def _check(dataset: Dataset, name: str, channels: int) -> None:
@@ -187,18 +237,25 @@ def shrink(pixels: NDArray[np.uint8], size: int, name: str) -> NDArray[np.uint8]
     Raises:
         UserError: the images are smaller than ``size``.
     """
-    height, width = pixels.shape[1:3]
-    if (height, width) == (size, size):
-        return pixels
+    shrinkable(pixels.shape, size, name)
+    return pixels if pixels.shape[1:3] == (size, size) else average(pixels, size)
+
+
+def shrinkable(shape: tuple[int, ...], size: int, name: str) -> None:
+    """Refuse to enlarge images ``(N, H, W, C)``.
+
+    Raises:
+        UserError: they are smaller than ``size``.
+    """
+    height, width = shape[1:3]
     if size > min(height, width):
         raise UserError(
             f"dataset {name!r} has images of {height}×{width} pixels, dataset.size asks for"
             f" {size}; choose at most {min(height, width)}"
         )
-    return average(pixels, size)
 
 
 __all__ = [
-    "Dataset", "ImageFiles", "Images", "Split", "alone", "listening", "load", "may_download",
-    "offline", "say", "shrink",
+    "Dataset", "ImageFiles", "Images", "Split", "alone", "listening", "load", "look",
+    "may_download", "offline", "say", "shrink",
 ]  # fmt: skip

@@ -9,7 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wcordbench.data.base import Split
+from wcordbench.data.augment import CropFlip, Drawn
+from wcordbench.data.base import ImageFiles, Images, Split
+from wcordbench.data.kept import Kept, keep
+from wcordbench.data.stream import Stream
 from wcordbench.data.strong import strong
 from wcordbench.data.views import Normalise, View, batch_views, send
 from wcordbench.methods.base import Batch
@@ -17,7 +20,7 @@ from wcordbench.seeds import derive
 
 
 class TrainingBatches:
-    """The training set on a device, cut into shuffled, augmented batches.
+    """The training set, on a device or decoded as needed, cut into shuffled, augmented batches.
 
     The augmentation is CIFAR's usual one: zero-pad by ``crop_padding``, random crop of the
     original size, horizontal flip with probability one half, then per-channel
@@ -48,12 +51,15 @@ class TrainingBatches:
         device: torch.device,
         views: tuple[View, View] | None = None,
     ) -> None:
-        padding = ((0, 0), (crop_padding, crop_padding), (crop_padding, crop_padding), (0, 0))
-        self.pixels = torch.from_numpy(np.pad(images.pixels, padding)).to(device)
+        self.augment = CropFlip(crop_padding, flip)
         self.labels = torch.from_numpy(images.labels).to(device)
-        self.size = images.pixels.shape[1:3]
-        self.batch_size, self.seed = batch_size, seed
-        self.padding, self.flip, self.device = crop_padding, flip, device
+        self.stream: Stream | None = None
+        if isinstance(images, ImageFiles):
+            self.stream = Stream(images, device, self.augment)
+        else:
+            self.pixels = torch.from_numpy(self.augment.pad(images.pixels)).to(device)
+        self.size = images.shape[1:3]
+        self.batch_size, self.seed, self.device = batch_size, seed, device
         whole = View(None, self.size[0], mean, std, device)
         self.student, self.teacher = views or (whole, whole)
 
@@ -88,23 +94,29 @@ class TrainingBatches:
     def pixels_of(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, int, Batch]]:
         """The cut-out pixels, uint8 ``(B, H, W, C)``, that every view of a step is made of."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
-        order = send(torch.randperm(len(self.labels), generator=generator), self.device)
+        order = torch.randperm(len(self.labels), generator=generator)
+        here = send(order, self.device)
+        draws = self._plan(order, epoch, start)
+        batches: Iterator[Tensor] = iter(())
+        if self.stream is not None:
+            batches = self.stream.batches(draws)
         for step in range(start, len(self)):
-            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-            generator.manual_seed(derive(self.seed, "augment", epoch, step))
-            yield self._augment(indices, generator), step, Batch(self.labels[indices], indices)
+            indices = here[self._part(step)]
+            if self.stream is None:
+                pixels = self.augment.cut(self.pixels, indices, next(draws)[1])
+            else:
+                pixels = next(batches)
+            yield pixels, step, Batch(self.labels[indices], indices)
 
-    def _augment(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        b, (height, width) = len(indices), self.size
-        # Drawn on the CPU: the same crops on every kind of device.
-        offsets = torch.randint(2 * self.padding + 1, (2, b, 1), generator=generator)
-        mirror = torch.rand(b, 1, generator=generator) < 0.5
-        columns = torch.arange(width).expand(b, width)
-        if self.flip:
-            columns = torch.where(mirror, columns.flip(1), columns)
-        rows = send(torch.arange(height) + offsets[0], self.device)
-        columns = send(columns + offsets[1], self.device)
-        return self.pixels[indices[:, None, None], rows[:, :, None], columns[:, None, :]]
+    def _part(self, step: int) -> slice:
+        return slice(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def _plan(self, order: Tensor, epoch: int, start: int) -> Iterator[tuple[Tensor, Drawn]]:
+        """The images of each batch of an epoch, by number, and what is drawn for them."""
+        for step in range(start, len(self)):
+            indices = order[self._part(step)]
+            generator = torch.Generator().manual_seed(derive(self.seed, "augment", epoch, step))
+            yield indices, self.augment.draw(len(indices), generator)
 
 
 class Sight:
@@ -156,19 +168,40 @@ class TestBatches:
         self, images: Split, mean: list[float], std: list[float], device: torch.device,
         view: View | None = None,
     ) -> None:  # fmt: skip
-        self.tensor = torch.from_numpy(np.ascontiguousarray(images.pixels)).to(device)
         self.labels = torch.from_numpy(images.labels).to(device)
-        height = images.pixels.shape[1]
+        self.device = device
+        height = images.shape[1]
         self.view = view or View(None, height, mean, std, device)
         side = max(height, self.view.size)
         # Smaller batches of large images: memory, and the time until a stop is noticed.
         self.batch_size = max(1, min(500, 500 * 64 * 64 // (side * side)))
+        self.kept: Images | Kept | Stream
+        if isinstance(images, ImageFiles):
+            # Without augmentation an image is decoded the same each time: once, where there is
+            # room on disk, for every epoch and every run.
+            self.kept = keep(images) or Stream(images, device)
+        else:
+            self.kept = images
+            self.tensor = torch.from_numpy(np.ascontiguousarray(images.pixels)).to(device)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Images, float32 ``(B, C, H, W)``, and labels ``(B,)``."""
-        for start in range(0, len(self.labels), self.batch_size):
+        starts = range(0, len(self.labels), self.batch_size)
+        for start, pixels in zip(starts, self._pixels(starts), strict=True):
             part = slice(start, start + self.batch_size)
-            yield self.view(self.tensor[part], "test", start), self.labels[part]
+            yield self.view(pixels, "test", start), self.labels[part]
+
+    def _pixels(self, starts: range) -> Iterator[Tensor]:
+        """uint8 ``(B, H, W, C)`` of each batch, on the device."""
+        kept, numbers = self.kept, np.arange(len(self.labels))
+        parts = (numbers[start : start + self.batch_size] for start in starts)
+        if isinstance(kept, Stream):
+            yield from kept.batches((torch.from_numpy(part), None) for part in parts)
+        for part in parts:
+            if isinstance(kept, Kept):
+                yield torch.from_numpy(kept.rows(part)).to(self.device)
+            else:
+                yield self.tensor[part[0] : part[-1] + 1]
 
 
 def dataset_batches(
@@ -195,7 +228,7 @@ def dataset_batches(
         protocol["augment"]["crop_padding"],
         protocol["augment"]["flip"],
         device,
-        batch_views(config, teacher, train.pixels.shape[1], device),
+        batch_views(config, teacher, train.shape[1], device),
     )
 
 

@@ -43,12 +43,19 @@ class Reading:
         grayscale: one channel in place of three.
         stored: side of the square that is kept on disk and that the rest begins from; None
             where nothing lies between.
+        averaged: side that the square is averaged down to in the end; None leaves it.
     """
 
     size: int
     resize: int | None = None
     grayscale: bool = False
     stored: int | None = None
+    averaged: int | None = None
+
+    @property
+    def side(self) -> int:
+        """Of the outcome, in pixels."""
+        return self.averaged or self.size
 
     @property
     def channels(self) -> int:
@@ -56,10 +63,14 @@ class Reading:
         return 1 if self.grayscale else 3
 
     def __call__(self, image: Pixels) -> Pixels:
-        """``(size, size, C)`` of a decoded ``(H, W, C)``."""
+        """``(side, side, C)`` of a decoded ``(H, W, C)``."""
         if self.stored is not None:
             image = fit(image, self.stored)
-        return fit(image, self.size, self.resize)
+        image = fit(image, self.size, self.resize)
+        if self.averaged is None or self.averaged == self.size:
+            return image
+        (made,) = average(image[None], self.averaged)
+        return np.asarray(made)
 
 
 def decode(data: bytes, grayscale: bool = False) -> Pixels:
@@ -80,7 +91,10 @@ def decode(data: bytes, grayscale: bool = False) -> Pixels:
             raise ValueError(f"it holds {file.n_frames} pages; save each as a file")  # type: ignore[attr-defined]
         file.load()
         image = ImageOps.exif_transpose(_eight_bits(file))
-        return _grey(image) if grayscale else np.asarray(image.convert("RGB"))
+        if grayscale:
+            return _grey(image)
+        made: Pixels = np.asarray(image.convert("RGB"))
+        return made
 
 
 @functools.cache
@@ -94,7 +108,8 @@ def _torchvision() -> Any:
 
 
 def _grey(image: Image.Image) -> Pixels:
-    return np.asarray(image.convert("L"))[..., None]
+    made: Pixels = np.asarray(image.convert("L"))[..., None]
+    return made
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -180,7 +195,7 @@ def average(images: Pixels, size: int) -> Pixels:
     """Square images ``(N, S, S, C)`` averaged down to ``size``; halves round to even."""
     out = np.empty((len(images), size, size, images.shape[3]), np.uint8)
     for start in range(0, len(images), 4096):  # bounds the float copy
-        chunk = torch.from_numpy(images[start : start + 4096]).permute(0, 3, 1, 2).float()
+        chunk = torch.from_numpy(np.array(images[start : start + 4096])).permute(0, 3, 1, 2).float()
         small: torch.Tensor = torch.nn.functional.adaptive_avg_pool2d(chunk, size)
         out[start : start + 4096] = (
             small.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()

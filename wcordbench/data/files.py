@@ -43,6 +43,7 @@ class ImageFiles:
         what: how messages name the dataset.
         split: names the cache.
         taken: which of the M files the N images are; None takes all.
+        kept: an array of the M images as squares of ``reading.stored``, in place of the files.
     """
 
     base: Path
@@ -53,6 +54,7 @@ class ImageFiles:
     what: str
     split: str
     taken: NDArray[np.int64] | None = None
+    kept: Path | None = None
     _known: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -61,7 +63,7 @@ class ImageFiles:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Of the pixels: ``(N, S, S, C)``."""
-        side = self.reading.size
+        side = self.reading.side
         return (len(self), side, side, self.reading.channels)
 
     @property
@@ -77,10 +79,10 @@ class ImageFiles:
         return replace(self, taken=taken[chosen], labels=labels)
 
     def at(self, size: int | None = None, stored: int | None = None) -> ImageFiles:
-        """The same files read at another size, or from a square kept on disk."""
+        """The same files averaged down to another size, or read from a square kept on disk."""
         reading = replace(self.reading, stored=stored or self.reading.stored)
         if size is not None:
-            reading = replace(reading, size=size, resize=None)
+            reading = replace(reading, averaged=size)
         known = {k: v for k, v in self._known.items() if k == "content"}
         return replace(self, reading=reading, _known=known)
 
@@ -103,7 +105,12 @@ class ImageFiles:
         Raises:
             UserError: it cannot be decoded.
         """
-        return self.reading(self.whole(index))
+        if self.kept is None:
+            return self.reading(self.whole(index))
+        number = index if self.taken is None else int(self.taken[index])
+        # Mapped for this image alone: what stays mapped counts as memory of the process.
+        square = np.load(self.kept, mmap_mode="r", allow_pickle=False)[number]
+        return replace(self.reading, stored=None)(np.array(square))
 
     @property
     def pixels(self) -> Pixels:
@@ -161,7 +168,7 @@ def _content(files: ImageFiles) -> str:
     # A change within a clock's tick of the one before has the same time.
     settled = newest < time.time_ns() - int(SETTLED * 1e9)
     index = files.base / CACHE / f"{files.split}.index"
-    known = _json(index)
+    known = read_json(index)
     if settled and known.get("seen") == seen and isinstance(known.get("content"), str):
         return str(known["content"])
     content = _read_all(files)
@@ -204,6 +211,7 @@ def cache_file(files: ImageFiles) -> Path:
     """Where the decoded images are kept: another name for other contents or another reading."""
     reading = files.reading
     spec = f"v{decode.RULES} {reading.size} {reading.resize} {reading.grayscale} {reading.stored}"
+    spec += f" {reading.averaged}" if reading.averaged else ""
     first = hashlib.sha256(spec.encode()).hexdigest()[:6]
     return files.base / CACHE / f"{files.split}-{first}{files.content()[:10]}.npy"
 
@@ -278,26 +286,43 @@ def forget_stale(cache: Path) -> None:
 
 
 def write_beside(file: Path, data: bytes) -> None:
-    """A small file in the cache's folder, whole or not at all; where it cannot be, it is not."""
-    if file.parent.is_symlink():
-        return
-    temporary = None
-    try:
-        file.parent.mkdir(exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-        temporary.chmod(0o644)
-        temporary.replace(file)
-    except OSError:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    """A small file in the cache's folder, whole or not at all.
+
+    Where that cannot be written, it goes to the user's own cache; where that cannot be either,
+    nowhere.
+    """
+    for place in (file, local(file)):
+        temporary = None
+        if place.parent.is_symlink():
+            continue
+        try:
+            place.parent.mkdir(exist_ok=True, parents=place != file)
+            descriptor, name = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
+            temporary = Path(name)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+            temporary.chmod(0o644)
+            temporary.replace(place)
+            return
+        except OSError:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
 
 
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_bytes()) if not file.parent.is_symlink() else {}
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def local(file: Path) -> Path:
+    """Where what belongs into a cache's folder goes if that cannot be written."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    folder = hashlib.sha256(os.fsencode(file.parent.resolve())).hexdigest()[:16]
+    return home / "wcordbench" / folder / file.name
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What :func:`write_beside` wrote; empty where there is nothing, or something else."""
+    for place in (file, local(file)):
+        try:
+            found = json.loads(place.read_bytes()) if not place.parent.is_symlink() else {}
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict) and found:
+            return found
+    return {}

@@ -21,7 +21,10 @@ TESTS = ("test", "val", "valid", "validation")
 
 
 @register_dataset(
-    "imagefolder", title="Image folder", added=("resize", "train", "test", "follow_links")
+    "imagefolder",
+    title="Image folder",
+    files=True,
+    added=("resize", "train", "test", "follow_links"),
 )
 def imagefolder(
     root: Path,

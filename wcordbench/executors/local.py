@@ -154,7 +154,8 @@ class _Session(Session[_Process]):
             job, str(executor.store_root), str(executor.data_root), device, threads,
             executor.checkpoint_minutes, executor.compile,
         )  # fmt: skip
-        process = self.context.Process(target=_work, args=(theirs, assignment), daemon=True)
+        # No daemon: those may not have the processes that decode images. It ends with its pipe.
+        process = self.context.Process(target=_work, args=(theirs, assignment))
         # Ctrl-C reaches every process of the terminal. Blocked here, it is blocked in the
         # worker until that ignores it, and reaches this process once the worker is known.
         signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}

@@ -185,7 +185,10 @@ def _on_published(suite: Suite, footnotes: Footnotes) -> list[str]:
     """What is said of the published numbers, if anything is published of what is shown."""
     not_public = any(b.number.protocol in NOT_PUBLIC for b in footnotes.shown)
     above = f"{IN_BRACKETS} {PRIVILEGED_REMARK}" if not_public else IN_BRACKETS
-    title = registry.get("dataset", suite.dataset.name).meta.get("title", suite.dataset.name)
+    meta = registry.get("dataset", suite.dataset.name).meta
+    title = suite.dataset.title or meta.get("title", suite.dataset.name)
+    if suite.dataset.title:
+        remarks.append(f"Dataset: {title}.")
     parts = []
     if footnotes.common:
         how = "; ".join(phrases(footnotes.common, ", published "))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from wcordbench.suite.base import (
     Fraction,
@@ -14,7 +14,16 @@ from wcordbench.suite.base import (
     in_unit,
     registered,
     resolve_options,
+    show,
 )
+
+
+def _gib(value: Any) -> Any:
+    if value == "auto" or value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise Mistake(f"must be auto or a number of GiB above 0, not {show(value)}")
+    return float(value)
 
 
 class Dataset(Strict):
@@ -42,6 +51,24 @@ class Dataset(Strict):
         None,
         description="scores are of that many training images, which no network of the suite is"
         " trained on: a fixed draw, as many of each class; null: of the test images",
+    )
+
+    title: str = Field(
+        "",
+        max_length=60,
+        description="the dataset's name in runs and tables; empty: what it is registered as",
+        examples=["X-rays"],
+    )
+    cache: Annotated[PositiveInt | None, in_unit("pixels a side", 160)] = Field(
+        None,
+        description="of a folder of images: they are brought to squares of this size first, which"
+        " are kept on disk where they do not fit in memory",
+    )
+    memory: Annotated[float | None, BeforeValidator(_gib), in_unit("GiB", 8)] = Field(
+        None,
+        description="GiB that the images may take in memory; a folder of images that does not fit"
+        " is decoded as it is needed, to the same pixels; auto: half of what is free, shared by the"
+        " processes",
     )
 
     @model_validator(mode="after")
@@ -102,11 +129,25 @@ class Dataset(Strict):
                 "holdout",
             )
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether ``cache`` is the size that images are read at anyway: the same pixels."""
+        options = self.resolved_options()
+        side = options.get("image_size")
+        return self.cache is not None and self.cache == side == options.get("resize", side)
+
     def config(self) -> dict[str, Any]:
-        """The part of a run's configuration: every value, and the holdout where there is one."""
+        """The part of a run's configuration: every value, and of the later keys those given.
+
+        ``memory`` is left out: it changes where pixels are, not what they are.
+        """
         values = {**self.model_dump(), "options": self.resolved_options()}
-        if self.holdout is None:
-            del values["holdout"]
+        del values["memory"]
+        if self.keeps_all:
+            values["cache"] = None
+        for key in ("holdout", "title", "cache"):
+            if not values[key]:
+                del values[key]
         return values
 
     def resolved_options(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import copy
 import functools
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,15 @@ class Run:
         teacher: the teacher's run, where the teacher is trained by the suite.
         checkpoint: path of the weights that are given as a file: the teacher's, or those
             that training begins with.
+        memory: GiB that its images may take; None is ``auto``.
+        keep: whether streamed training images are kept on disk at the size they are read.
     """
 
     config: dict[str, Any]
     teacher: Run | None = field(default=None, compare=False)
     checkpoint: str | None = field(default=None, compare=False)
+    memory: float | None = field(default=None, compare=False)
+    keep: bool = field(default=False, compare=False)
 
     @functools.cached_property
     def id(self) -> str:
@@ -41,7 +46,9 @@ class Run:
         """A folder name that a person can read and that cannot collide."""
         c = self.config
         source = f"{c['teacher']['model']}-{c['model']}" if c["teacher"] else c["model"]
-        parts = [c["dataset"]["name"], source, c["method"]["name"], f"s{c['seed']}", self.id[:8]]
+        dataset = c["dataset"].get("title") or c["dataset"]["name"]
+        dataset = re.sub(r"[^A-Za-z0-9.-]+", "-", dataset).strip("-.") or c["dataset"]["name"]
+        parts = [dataset, source, c["method"]["name"], f"s{c['seed']}", self.id[:8]]
         return "_".join(p.replace("/", "-").replace(":", "-") for p in parts)
 
     def __hash__(self) -> int:
@@ -71,15 +78,20 @@ class Cell:
         return self.method is None
 
 
-def _dataset(suite: Suite) -> str:
-    """The dataset's part of a configuration as JSON, of which every run gets a copy of its own.
-
-    Resolved once, since a suite has thousands of runs.
-    """
+def dataset_config(suite: Suite) -> dict[str, Any]:
+    """The dataset's part of every run's configuration."""
     config = suite.dataset.config()
     if suite.task is not None:
         config["task"] = suite.task.model_dump(exclude_none=True)
-    return json.dumps(config, allow_nan=False)
+    return config
+
+
+def _dataset(suite: Suite) -> str:
+    """The same as JSON, of which every run gets a copy of its own.
+
+    Resolved once, since a suite has thousands of runs.
+    """
+    return json.dumps(dataset_config(suite), allow_nan=False)
 
 
 def protocol(train: Train, two_stage: bool) -> dict[str, Any]:
@@ -170,6 +182,8 @@ def teacher_run(suite: Suite, pair: Pair) -> Run | None:
             begin,
         ),
         checkpoint=path,
+        memory=suite.dataset.memory,
+        keep=suite.dataset.keeps_all,
     )
 
 
@@ -185,7 +199,7 @@ def expand(suite: Suite) -> list[Cell]:
         for pair in suite.pairs
         if (run := teachers[pair.name]) is not None
     ]
-    dataset = _dataset(suite)
+    dataset, keep = _dataset(suite), suite.dataset.keeps_all
     view, privileged = (v.config(suite.dataset) for v in (suite.views.student, suite.views.teacher))
     resolved = {method.title: method.terms() for method in suite.methods}
     for number, pair in enumerate(suite.pairs):
@@ -216,7 +230,13 @@ def expand(suite: Suite) -> list[Cell]:
                 )
                 cells.append(
                     Cell(
-                        Run(config, run if terms else None, pair.teacher.checkpoint),
+                        Run(
+                            config,
+                            run if terms else None,
+                            pair.teacher.checkpoint,
+                            suite.dataset.memory,
+                            keep,
+                        ),
                         pair,
                         method,
                         seed,

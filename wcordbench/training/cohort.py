@@ -19,6 +19,7 @@ from wcordbench import models
 from wcordbench.data import base as data
 from wcordbench.data.base import described
 from wcordbench.data.batches import Sight, TestBatches, dataset_batches
+from wcordbench.data.memory import allowing
 from wcordbench.data.views import View
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Features
@@ -111,9 +112,12 @@ class Cohort:
         for run, _ in todo:
             if reason := changed(run.config):
                 raise UserError(f"{run.name}: {reason}")
-        with data.listening(lambda line: self.report({"kind": "note", "line": line})):
+        with (
+            data.listening(lambda line: self.report({"kind": "note", "line": line})),
+            allowing(todo[0][0].memory, todo[0][0].keep),
+        ):
             self.dataset = data.load(config["dataset"], self.data_root)
-        self.fingerprint = self.dataset.fingerprint()
+            self.fingerprint = self.dataset.fingerprint()
         if any(run.config.get("metric") == "auc" for run, _ in todo):
             check_auc(self.dataset.test.labels, self.dataset.classes)
         source = next((r.config["teacher"] for r, _ in todo if r.config["teacher"]), None)
@@ -136,7 +140,7 @@ class Cohort:
         try:
             while active := [x for x in self.learners if not x.finished]:
                 self._epoch(teacher, active)
-        except StoppedError:
+        except (StoppedError, UserError):  # also an image that cannot be decoded any more
             self._save([x for x in self.learners if not x.finished])
             raise
 
@@ -375,6 +379,7 @@ class Cohort:
                     **self.environment,
                     "precision": learner.precision,
                     "compile": learner.compiled,
+                    "images": "streamed" if self.dataset.streamed else "in memory",
                 },
                 "started": self.started,
                 "ended": time.time(),
