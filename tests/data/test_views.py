@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from wcordbench.data.augment import CropFlip
 from wcordbench.data.base import Images
 from wcordbench.data.batches import TestBatches, TrainingBatches, dataset_batches
 from wcordbench.data.views import View, batch_views, resize, send
@@ -86,13 +87,13 @@ def test_an_image_is_cut_out_once_and_the_teachers_view_is_made_when_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cuts: list[int] = []
-    cut = TrainingBatches._augment
+    cut = CropFlip.cut
 
-    def counted(self: TrainingBatches, *arguments: Any) -> Tensor:
+    def counted(self: CropFlip, *arguments: Any) -> Tensor:
         cuts.append(1)
         return cut(self, *arguments)
 
-    monkeypatch.setattr(TrainingBatches, "_augment", counted)
+    monkeypatch.setattr(CropFlip, "cut", counted)
     batches = drawn({"size": 3}, {"size": 24})
     made: list[int] = []
     view = batches.teacher

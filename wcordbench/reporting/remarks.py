@@ -152,6 +152,8 @@ def remarks(
             f"NOT comparable with each other: the dataset's images were changed between runs"
             f" ({len(images)} fingerprints); wcordbench verify names the runs."
         )
+    if suite.dataset.title:
+        said.append(f"Dataset: {suite.dataset.title}.")
     if suite.dataset.holdout is not None:
         said.append(
             f"Scores are of {suite.dataset.holdout:,} training images that no network here was"
@@ -187,8 +189,6 @@ def _on_published(suite: Suite, footnotes: Footnotes) -> list[str]:
     above = f"{IN_BRACKETS} {PRIVILEGED_REMARK}" if not_public else IN_BRACKETS
     meta = registry.get("dataset", suite.dataset.name).meta
     title = suite.dataset.title or meta.get("title", suite.dataset.name)
-    if suite.dataset.title:
-        remarks.append(f"Dataset: {title}.")
     parts = []
     if footnotes.common:
         how = "; ".join(phrases(footnotes.common, ", published "))
