@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wcordbench.errors import UserError
 from wcordbench.methods.contrast import NegativeSampler
+from wcordbench.methods.negatives import Distinct
 
 #: p-values below this fail; seeds are fixed, so a pass stays a pass
 LEVEL = 1e-3
@@ -116,3 +117,12 @@ def test_one_class_is_an_error() -> None:
 
 def test_state_dict_holds_nothing_of_the_data() -> None:
     assert not NegativeSampler(torch.arange(10) % 2, 4).state_dict()
+
+
+@pytest.mark.parametrize(("k", "distinct"), [(20, True), (21, False), (50, False)])
+def test_a_draw_says_whether_every_count_is_0_or_1(k: int, distinct: bool) -> None:
+    """CRD's sum over negatives is computed in another way where it is."""
+    sampler = NegativeSampler(LAYOUTS["unbalanced"], k)  # 20 images are not of the largest class
+    drawn = sampler.draw(torch.arange(60), generator())
+    assert isinstance(drawn, Distinct) is distinct
+    assert bool(drawn.counts.max() <= 1) is distinct

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrizations
 
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Method, Setup
-from wcordbench.methods.negatives import Negatives, NegativeSampler
+from wcordbench.methods.negatives import Distinct, Negatives, NegativeSampler
 from wcordbench.methods.scores import NoiseTerm, product_dtype
 
 __all__ = ["Embed", "MemoryContrast", "NegativeSampler", "Negatives", "leading_singular_vectors"]
@@ -191,8 +191,8 @@ class MemoryContrast(Method):
         dtype = product_dtype(student)
         with torch.autocast(student.device.type, enabled=False):
             z = self._constants(student, teacher, indices, drawn)
-            # Not asked of a device that would have to be waited for.
-            once = student.device.type == "cpu" and bool(drawn.counts.max() <= 1)
+            # A device other than the CPU would have to be waited for, and has a quick softplus.
+            once = student.device.type == "cpu" and isinstance(drawn, Distinct)
             loss = student.new_zeros(())
             for anchor, bank, constant in (
                 (student, "bank_teacher", z[0]),

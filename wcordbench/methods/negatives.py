@@ -24,6 +24,10 @@ class Negatives(NamedTuple):
     counts: Tensor
 
 
+class Distinct(Negatives):
+    """Negatives of which no row uses one twice: every count is 0 or 1."""
+
+
 class NegativeSampler(nn.Module):
     """Draws images of other classes for every image of a batch.
 
@@ -98,8 +102,8 @@ class NegativeSampler(nn.Module):
         if self._some_short:
             short = self.count - self.size[own] < self.negatives
             repeated = self._with_replacement(own, columns, generator)
-            counts = torch.where(short[:, None], repeated, counts)
-        return Negatives(columns, counts)
+            return Negatives(columns, torch.where(short[:, None], repeated, counts))
+        return Distinct(columns, counts)
 
     def _first_others(self, own: Tensor, columns: Tensor) -> Tensor:
         """Mark each row's first k columns of another class, ``(B, W)``."""

@@ -49,14 +49,12 @@ class Block(NamedTuple):
         scores: anchors' scores minus the offset, ``(w, B)``.
         used: how often each anchor uses each row, ``(w, B)``.
         rows: ``(w, D)``, in the dtype of the products.
-        spare: as large as ``scores``, for whoever needs it.
         low: as large, in the dtype of the products; ``scores`` itself where that is the same.
     """
 
     scores: Tensor
     used: Tensor
     rows: Tensor
-    spare: Tensor
     low: Tensor
 
     def gradient(self, weights: Tensor) -> Tensor:
@@ -88,18 +86,18 @@ def blocks(
     size = min(size, len(columns))
     right = anchor.to(bank.dtype).T
     gathered = bank.new_empty(size, bank.shape[1])
-    scratch = anchor.new_empty(2, size, len(anchor))
-    products = scratch[0] if bank.dtype == anchor.dtype else bank.new_empty(scratch.shape[1:])
+    scratch = anchor.new_empty(size, len(anchor))
+    products = scratch if bank.dtype == anchor.dtype else bank.new_empty(scratch.shape)
     for some, used in zip(torch.split(columns, size), torch.split(counts.T, size), strict=True):
         w = len(some)
-        scores, spare, low, rows = scratch[0, :w], scratch[1, :w], products[:w], gathered[:w]
+        scores, low, rows = scratch[:w], products[:w], gathered[:w]
         # Advanced indexing is several times slower than index_select on a CPU.
         torch.index_select(bank, 0, some, out=rows)
         if bank.dtype == anchor.dtype:
             torch.addmm(-offset.reshape(1), rows, right, out=scores)
         else:
             scores.copy_(multiply(rows, right, out=low)).sub_(offset)
-        yield Block(scores, used.to(anchor.dtype), rows, spare, low)
+        yield Block(scores, used.to(anchor.dtype), rows, low)
 
 
 class NoiseTerm(torch.autograd.Function):
@@ -124,7 +122,7 @@ class NoiseTerm(torch.autograd.Function):
         for block in blocks(anchor, bank, columns, counts, offset):
             if not once:
                 total += (F.softplus(block.scores) * block.used).sum()
-            chance = torch.sigmoid(block.scores, out=block.spare).mul_(block.used)
+            chance = block.scores.sigmoid_().mul_(block.used)
             if once:
                 if product is None:
                     product = torch.zeros_like(chance)
@@ -156,11 +154,11 @@ class PosteriorTerm(torch.autograd.Function):
     ) -> Tensor:
         total, gradient = anchor.new_zeros(()), torch.zeros_like(anchor)
         for block in blocks(anchor, bank, columns, counts, offset):
-            chance = torch.sigmoid(block.scores, out=block.spare)
-            slope = torch.addcmul(chance, chance, chance, value=-1, out=block.scores)
+            chance = block.scores.sigmoid_()
             total += (chance * block.used).sum()
             if ctx.needs_input_grad[0]:
-                gradient += block.gradient(slope.mul_(block.used))
+                slope = chance.addcmul_(chance, chance, value=-1).mul_(block.used)
+                gradient += block.gradient(slope)
         ctx.save_for_backward(gradient)
         return total
 
@@ -189,7 +187,7 @@ class LogSumExp(torch.autograd.Function):
             # A block of nothing but the own class leaves it at minus infinity.
             base = now.nan_to_num(neginf=0.0)
             kept = (largest - base).exp()
-            weights = torch.exp(scores.sub_(base), out=block.spare).mul_(block.used)
+            weights = scores.sub_(base).exp_().mul_(block.used)
             total = total * kept + weights.sum(0)
             if ctx.needs_input_grad[0]:
                 gradient = gradient * kept[:, None] + block.gradient(weights)
