@@ -70,9 +70,19 @@ def loader(labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch
     return [(images[i], labels[i], i) for i in torch.arange(len(labels)).split(4)]
 
 
-@pytest.mark.parametrize(
-    "method", sorted({e.name for e in registry.catalogue("method").values()} - {"fsp"})
-)
+#: methods that the loop cannot train, and what they miss
+UNDEFINED = {
+    "catkd": "the student shows no map before its pooling", "fsp": "the channels",
+    "mlkd": "a second view", "mlkd_ls": "a second view",
+    "norm": "the student shows no map", "simkd": "the teacher shows no map",
+    "ofd": "does not say which batch norms", "sdd_dkd": "the student shows no map before its",
+    "sdd_kd": "the student shows no map", "sdd_nkd": "the student shows no map",
+    "semckd": "the batch size is not known", "srrl": "the teacher shows no classifier",
+    "wkd_l": "the teacher shows no map before its pooling",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", sorted(registry.catalogue("method").keys() - UNDEFINED))
 def test_every_method_trains_in_the_documented_loop(method: str) -> None:
     labels = torch.arange(8) % 4
     options = {"wcord": "wcord+kd", "crd": "crd+kd"}
@@ -83,9 +93,14 @@ def test_every_method_trains_in_the_documented_loop(method: str) -> None:
     assert all(p.grad is not None for p in student.parameters())
 
 
-def test_the_documented_loop_says_where_a_method_does_not_exist() -> None:
+@pytest.mark.parametrize("method", UNDEFINED)
+def test_the_documented_loop_says_what_a_method_misses(method: str) -> None:
     labels = torch.arange(8) % 4
-    with pytest.raises(UserError, match="'fsp' is undefined for these networks: the channels"):
-        own_loop()(loader(labels), labels, 4, "fsp")
+    with pytest.raises(UserError, match=UNDEFINED[method]):
+        own_loop()(loader(labels), labels, 4, method)
+
+
+def test_the_documented_loop_says_that_a_method_does_not_exist() -> None:
+    labels = torch.arange(8) % 4
     with pytest.raises(UserError, match="unknown method 'crdd'"):
         own_loop()(loader(labels), labels, 4, "crdd")

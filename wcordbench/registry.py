@@ -67,9 +67,10 @@ def register_method(name: str, **meta: Any) -> Callable[[T], T]:  # noqa: ARG001
 
     ``meta``: ``title`` (as printed in tables), ``paper``, and the default weights
     ``gamma`` (cross entropy), ``alpha`` (a term added by ``+``, as in ``+kd``) and ``beta``
-    (the method's own loss). Keyword-only arguments of ``__init__`` are its options, none of which
-    may be called as one of :data:`RESERVED`; a class that defines ``first_stage`` has one, and one
-    that inherits it says ``two_stage=True``.
+    (the method's own loss), and ``schedule``, how beta changes over the epochs unless a suite
+    says otherwise (see :func:`wcordbench.ramp.factor`). Keyword-only arguments of ``__init__``
+    are its options, none of which may be called as one of :data:`RESERVED`; a class that defines
+    ``first_stage`` has one, and one that inherits it says ``two_stage=True``.
     ``added``: names of options that came after runs of the method were stored; at their
     defaults they are no part of a run's identity (for datasets, too).
     """

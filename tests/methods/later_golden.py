@@ -50,6 +50,10 @@ class Golden:
 
     def __init__(self, case: str) -> None:
         self.case = case
+        #: training images of each class
+        self.per_class = 4
+        #: of the setup, beside shapes and labels
+        self.more: dict[str, Any] = {}
         with np.load(FOLDER / f"{case}.npz") as file:
             self.data = {key: torch.from_numpy(np.array(file[key])) for key in file.files}
         self.leaves = {
@@ -102,7 +106,7 @@ class Golden:
         stages = stages or (last,)
         pooled = given.get("pooled", last.mean((2, 3)))
         logits = given.get(f"logits{view}", torch.zeros(self.size, self.classes))
-        return Features(stages[0], stages, preact or stages, pooled, logits)
+        return Features(stages[0], stages, preact or stages, pooled, logits, last)
 
     def batch(self) -> Batch:
         """Labels and epoch of the file."""
@@ -110,11 +114,23 @@ class Golden:
         epoch = int(self.data.get("opt_epoch", torch.tensor(1)))
         return Batch(labels, torch.arange(self.size), epoch, max(240, epoch))
 
-    def setup(self, **more: Any) -> Setup:
+    def classifier(self, side: str) -> nn.Linear:
+        """The classifier of a side; the student's weights are leaves, the teacher's frozen."""
+        given = self.raw(side)
+        weight = given["fc_weight"]
+        linear = nn.Linear(weight.shape[1], weight.shape[0])
+        with torch.no_grad():
+            linear.weight.copy_(weight)
+            linear.bias.copy_(given.get("fc_bias", torch.zeros(len(weight))))
+        if side == "s":
+            self.leaves |= {"fc_weight": linear.weight, "fc_bias": linear.bias}
+        return linear.requires_grad_(side == "s")
+
+    def setup(self) -> Setup:
         """What the method is built from."""
         student, teacher = self.features("s"), self.features("t")
-        labels = torch.arange(4 * self.classes) % self.classes
-        return Setup(student.shapes(), teacher.shapes(), self.classes, labels, **more)
+        labels = torch.arange(self.per_class * self.classes) % self.classes
+        return Setup(student.shapes(), teacher.shapes(), self.classes, labels, **self.more)
 
     def method(self, name: str, /, **options: Any) -> Method:
         """A registered method with options, in training mode."""
@@ -140,10 +156,12 @@ class Golden:
         return loss
 
 
-def numbered(given: dict[str, Tensor], prefix: str) -> tuple[Tensor, ...]:
-    """``prefix0``, ``prefix1`` … as far as there are."""
-    count = sum(name.removeprefix(prefix).isdigit() for name in given if name.startswith(prefix))
-    return tuple(given[f"{prefix}{i}"] for i in range(count))
+def numbered(given: dict[str, Tensor], prefix: str, suffix: str = "") -> tuple[Tensor, ...]:
+    """``prefix0suffix``, ``prefix1suffix`` … as far as there are."""
+    found: list[Tensor] = []
+    while (name := f"{prefix}{len(found)}{suffix}") in given:
+        found.append(given[name])
+    return tuple(found)
 
 
 def norm(module: nn.Module, prefix: str) -> dict[str, Tensor]:

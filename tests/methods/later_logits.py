@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from later_golden import Evaluated, Golden, adapter
 
+from wcordbench.methods.base import Features, SecondView
+
 
 @adapter("dkd")
 def dkd(golden: Golden) -> Evaluated:
@@ -85,3 +87,57 @@ def rld(golden: Golden) -> Evaluated:
         mcd=golden.option("beta"),
     )
     return Evaluated(golden.evaluate(method))
+
+
+@adapter("wkd_l")
+def wkd_l(golden: Golden) -> Evaluated:
+    given = golden.data["in_class_features"]  # rows in the order of the data
+    golden.per_class = given.shape[1]
+    method = golden.method(
+        "wkd_l",
+        temperature=golden.option("temperature"),
+        transport=golden.option("weight"),
+        sharpen=golden.option("sharpen"),
+        regularisation=golden.option("regularisation"),
+        iterations=golden.option("iterations"),
+    )
+    labels = torch.arange(len(given))
+
+    def seen(row: int) -> Features:
+        """The row's image of each class: a map of one pixel."""
+        pixel = given[:, row]
+        logits = torch.zeros(len(given), len(given))
+        return Features(pixel, (), (), pixel, logits, pixel[:, :, None, None])
+
+    method.prepare((seen(row), labels) for row in range(given.shape[1]))
+    parts = method.parts(
+        golden.data["in_s_logits"], golden.data["in_t_logits"], golden.data["in_labels"]
+    )
+    from wcordbench.methods.wkd_l import class_distances
+
+    out = {
+        "distance": class_distances(given),
+        "cost": method.cost,
+        "target": parts[0],
+        "wasserstein": parts[1],
+    }
+    return Evaluated(golden.evaluate(method), out=out)
+
+
+@adapter("mlkd", "mlkd_ls")
+def mlkd(golden: Golden) -> Evaluated:
+    method = golden.method(
+        golden.key,
+        temperature=golden.option("temperature"),
+        percentile=float(golden.option("percentile")),
+    )
+    assert sorted(golden.option("other_temperatures")) == sorted((*method.BOTH, *method.WEAK))
+    (student, teacher), second = (
+        [golden.features(side, view) for side in "st"] for view in ("_weak", "_strong")
+    )
+    batch = golden.batch()._replace(second=SecondView(*second))
+    kd, by_class, by_image = method.parts(
+        student.logits, teacher.logits, second[0].logits, second[1].logits
+    )
+    out = {"kd": kd, "class": by_class, "batch": by_image}
+    return Evaluated(method(student, teacher, batch), out=out)

@@ -5,7 +5,9 @@ See :mod:`later_golden` for the files and the agreement, and the adapters beside
 
 from __future__ import annotations
 
+import later_adapting  # noqa: F401
 import later_logits  # noqa: F401
+import later_maps  # noqa: F401
 import pytest
 from later_golden import ADAPTERS, cases, check
 

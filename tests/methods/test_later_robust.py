@@ -160,3 +160,48 @@ def test_ctkd_ascends_and_leaves_the_student_alone() -> None:
     ratio = (gradients[0][1] / gradients[1][1]).item()
     assert ratio == pytest.approx(method.temperature.reversal(1) / -1, rel=1e-4)
     assert method.temperature.reversal(1) == pytest.approx(-0.0245, abs=1e-3)
+
+
+def test_mlkds_shares_keep_the_median() -> None:
+    """Of the teacher's certainty; of an odd number of images and classes, more than half."""
+    from wcordbench.methods.mlkd import least_confident
+
+    images, classes = least_confident(draw(5, 0, 7), 50.0)
+    assert (images.item(), classes.item()) == pytest.approx((3 / 5, 4 / 7))
+    p = torch.softmax(draw(6, 1, 7), 1)
+    kept = [x <= torch.quantile(x, 0.25) for x in (p.amax(1), p.sum(0))]
+    assert least_confident(draw(6, 1, 7), 25.0) == tuple(k.float().mean() for k in kept)
+
+
+def test_wkds_distances_are_of_the_classes_first_images() -> None:
+    """Whatever the batches; a larger class's further images are left out."""
+    from wcordbench.methods.wkd_l import class_distances, transport_cost
+
+    labels = torch.tensor([2, 0, 1, 1, 0, 2, 0, 1, 2, 0, 0])
+    maps = torch.randn(len(labels), 5, 2, 2, generator=torch.Generator().manual_seed(0))
+    shapes = FeatureShapes((1, 1, 1), ((1, 1, 1),), 5, 3, (5, 2, 2))
+    setup = Setup(shapes, shapes, 3, labels)
+    kind = registry.get("method", "wkd_l").load()
+    assert kind.unsupported(setup) is None
+    method = kind(setup)
+    rows = [maps[labels == c][:3].flatten(2).mT.flatten(0, 1) for c in range(3)]
+    expected = transport_cost(class_distances(torch.stack(rows)), 1.0)
+    for size in (1, 4, 11):
+        batches = zip(maps.split(size), labels.split(size), strict=True)
+        method.prepare(
+            (Features(m, (), (), m.mean((2, 3)), torch.zeros(len(m), 3), m), y) for m, y in batches
+        )
+        torch.testing.assert_close(method.cost, expected)
+    short = setup._replace(labels=torch.tensor([0, 0, 1, 1, 2]))
+    assert "one has 1" in kind.unsupported(short)
+
+
+def test_a_class_without_variance_is_at_distance_one() -> None:
+    from wcordbench.methods.wkd_l import class_distances
+
+    features = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0))
+    features[1] = 2.0
+    distances = class_distances(features)
+    assert distances.isfinite().all()
+    assert distances[1].tolist() == [1, 0, 1]
+    assert torch.equal(distances, distances.mT)

@@ -11,7 +11,10 @@ from wcordbench.options import NonNegative, Temperature
 from wcordbench.registry import register_method
 
 
-@register_method("dkd", title="DKD", paper="Zhao et al., CVPR 2022", gamma=1.0, beta=1.0)
+@register_method(
+    "dkd", title="DKD", paper="Zhao et al., CVPR 2022", gamma=1.0, beta=1.0,
+    schedule={"warmup": {"epochs": 20}},
+)  # fmt: skip
 class DecoupledKD(Method):
     """Knowledge distillation in two terms, the true class's and the others', weighted apart.
 
@@ -20,7 +23,8 @@ class DecoupledKD(Method):
 
         L = T² · mean(tckd · KL(b(p_t) ‖ b(p_s)) + nckd · KL(p̂_t ‖ p̂_s))
 
-    Decoupled Knowledge Distillation, equation 7. Its weight grows over the first 20 epochs.
+    Decoupled Knowledge Distillation, equation 7. Its weight grows over the first 20
+    epochs unless a suite says otherwise.
 
     Args:
         setup: see :class:`~wcordbench.methods.base.Method`.

@@ -24,10 +24,11 @@ def pool_to_smaller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         W = min(W_a, W_b); a map that has this size already is returned as it is.
     """
     size = (min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3]))
-    return _pool(a, size), _pool(b, size)
+    return pool_to(a, size), pool_to(b, size)
 
 
-def _pool(x: Tensor, size: tuple[int, int]) -> Tensor:
+def pool_to(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Average-pool a map ``(B, C, H, W)`` to a size that is no larger."""
     height, width = x.shape[2:]
     if (height, width) == size:
         return x
@@ -53,7 +54,9 @@ def _by(size: list[int]) -> str:
     return "x".join(map(str, size))
 
 
-def regressor(student: tuple[int, ...], teacher: tuple[int, ...], *, relu: bool) -> nn.Sequential:
+def regressor(
+    student: tuple[int, ...], teacher: tuple[int, ...], *, relu: bool, bias: bool = False
+) -> nn.Sequential:
     """A convolution from the student's map to the teacher's shape, batch norm, maybe ReLU.
 
     The kernel is 3x3 with stride 2 when the student's map is twice the teacher's size, a
@@ -64,6 +67,7 @@ def regressor(student: tuple[int, ...], teacher: tuple[int, ...], *, relu: bool)
         student: ``(C_s, H_s, W_s)``.
         teacher: ``(C_t, H_t, W_t)``.
         relu: end in a ReLU, for targets after one.
+        bias: of the convolution, although the batch norm subtracts it again.
 
     Returns:
         A module from ``(B, C_s, H_s, W_s)`` to ``(B, C_t, H_t, W_t)``.
@@ -76,15 +80,14 @@ def regressor(student: tuple[int, ...], teacher: tuple[int, ...], *, relu: bool)
         raise UserError(gap)
     (c_s, h_s, w_s), (c_t, h_t, w_t) = student, teacher
     conv: nn.Module
-    # No bias anywhere: the batch norm subtracts it again.
     if (h_s, w_s) == (2 * h_t, 2 * w_t):
-        conv = nn.Conv2d(c_s, c_t, 3, stride=2, padding=1, bias=False)
+        conv = nn.Conv2d(c_s, c_t, 3, stride=2, padding=1, bias=bias)
     elif (2 * h_s, 2 * w_s) == (h_t, w_t):
-        conv = nn.ConvTranspose2d(c_s, c_t, 4, stride=2, padding=1, bias=False)
+        conv = nn.ConvTranspose2d(c_s, c_t, 4, stride=2, padding=1, bias=bias)
     else:
-        conv = nn.Conv2d(c_s, c_t, (1 + h_s - h_t, 1 + w_s - w_t), bias=False)
+        conv = nn.Conv2d(c_s, c_t, (1 + h_s - h_t, 1 + w_s - w_t), bias=bias)
     tail = [nn.ReLU(inplace=True)] if relu else []
     return nn.Sequential(conv, nn.BatchNorm2d(c_t), *tail)
 
 
-__all__ = ["pool_to_smaller", "regressor", "regressor_gap"]
+__all__ = ["pool_to", "pool_to_smaller", "regressor", "regressor_gap"]

@@ -20,7 +20,7 @@ from wcordbench.registry import register_method
 
 @register_method(
     "rld", title="RLD", paper="Sun et al., Knowledge Distillation with Refined Logits, 2025",
-    gamma=1.0, beta=1.0,
+    gamma=1.0, beta=1.0, schedule={"warmup": {"epochs": 20}},
 )  # fmt: skip
 class RefinedLogits(Method):
     """The teacher's confidence and its ranking below the true class, without its mistakes.

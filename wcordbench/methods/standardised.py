@@ -69,7 +69,10 @@ class StandardisedKD(Standardised):
         return rows.mean() * self.temperature**2
 
 
-@register_method("dkd_ls", title="DKD-LS", paper="Sun et al., CVPR 2024", gamma=1.0, beta=9.0)
+@register_method(
+    "dkd_ls", title="DKD-LS", paper="Sun et al., CVPR 2024", gamma=1.0, beta=9.0,
+    schedule={"warmup": {"epochs": 20}},
+)  # fmt: skip
 class StandardisedDKD(Standardised):
     """DKD on standardised logits; see :class:`~wcordbench.methods.dkd.DecoupledKD`.
 
