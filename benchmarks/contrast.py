@@ -3,7 +3,8 @@
 CHECKOUT is another commit's working tree (``git worktree add --detach CHECKOUT COMMIT``). Two
 processes, one with each tree's package and helpers, take turns, so that what the machine does
 meanwhile meets both alike. The loss alone is a method's own cost: draw, forward and backward pass,
-bank; a step and its floor are those of ``steps.py`` on resnet56→resnet20.
+bank; *products* are the matrix products in it alone, a forward and a backward one of each side. A
+step and its floor are those of ``steps.py`` on resnet56→resnet20.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 HERE = Path(__file__).resolve()
 METHODS, PRECISIONS = ("crd", "wcord"), ("fp32", "bf16")
 BATCH = 64
+#: bank rows that a batch looks at: the negatives and a class of CIFAR-100
+ROWS, DIM = 16384 + 500, 128
 #: milliseconds of processor time that the loss alone may take
 OWN = {"fp32": 15.0, "bf16": 8.0}
 #: step / floor, at most
@@ -54,6 +57,21 @@ def work() -> None:
                 with autocast(precision):
                     cases[precision, name] = Case(name, **USUAL)
 
+    factors = {
+        precision: (
+            torch.rand(ROWS, DIM, dtype=dtype),
+            torch.rand(DIM, BATCH, dtype=dtype),
+            torch.rand(BATCH, ROWS, dtype=dtype),
+        )
+        for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    }
+
+    def products(precision: str) -> None:
+        rows, anchors, weights = factors[precision]
+        for _ in ("student", "teacher"):
+            torch.mm(rows, anchors)
+            torch.mm(weights, rows)
+
     def timed(action: Any) -> tuple[float, Any]:
         before = time.process_time()
         found = action()
@@ -64,6 +82,7 @@ def work() -> None:
         data, (images, batch) = timed(lambda: next(drawn))
         for precision in PRECISIONS:
             known, features = timed(lambda p=precision, i=images: seen(i, p))
+            found[f"{precision} products"], _ = timed(lambda p=precision: products(p))
             plain = learners[precision, "student"]
             student, _ = timed(lambda t=plain, i=images, b=batch: t.train_step(i, None, b))
             for name in METHODS:
@@ -135,6 +154,9 @@ def main() -> None:
                 aim = OWN[precision] if what == "own" else LIMIT
                 row[f"{unit} aim"] = f"{aim:g}"
                 row[f"{unit} met"] = "yes" if value <= aim else "no"
+                if what == "own":
+                    alone = median(r[f"{precision} products"] for r in rounds["after"])
+                    row["products ms"] = f"{alone:.1f}"
             rows.append(row)
     write(
         "contrast",
@@ -143,6 +165,7 @@ def main() -> None:
         [
             f"Before is commit {commits['before']}, after {commits['after']}. *ms*: processor time"
             f" of the loss alone at batch {BATCH}, 16,384 negatives, 50,000 images in the banks."
+            " *products ms*: of that the matrix products."
             " *step/floor*: teacher, augmentation and step over teacher and the plain student's"
             f" step, resnet56→resnet20 at 32×32 pixels. 1 thread; medians of {arguments.rounds}"
             " rounds in which both take turns. Where the load average is above 1 the machine was"
