@@ -174,3 +174,12 @@ def test_leaves_are_inputs_of_their_own() -> None:
     made = leaves(Features(x * 1, (x * 2,), (x * 3,), x * 4, x * 5))
     made.logits.sum().backward()
     assert made.logits.is_leaf and made.stages[0].requires_grad and x.grad is None
+
+
+def test_random_images_are_as_many_as_a_holdout_leaves() -> None:
+    config: dict[str, Any] = {
+        "name": "cifar100", "size": 4, "mean": [0.5] * 3, "std": [0.5] * 3, "options": {},
+    }  # fmt: skip
+    for holdout, sizes in ((None, (50_000, 10_000)), (5000, (45_000, 5000))):
+        made = module._random_dataset(config if holdout is None else {**config, "holdout": holdout})
+        assert made is not None and (len(made.train), len(made.test)) == sizes
