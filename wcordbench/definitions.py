@@ -138,7 +138,7 @@ def scan(file: Path) -> list[Entry]:
 @functools.cache
 def _scan(file: Path, mtime_ns: int) -> list[Entry]:  # noqa: ARG001
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         tree = ast.parse(text)
     except SyntaxError as error:
         raise UserError(

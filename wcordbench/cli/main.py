@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from wcordbench import __version__
 from wcordbench.cli import (
     best,
     compare,
@@ -25,6 +27,7 @@ from wcordbench.cli import (
     run,
     schema,
     status,
+    streams,
     table,
     validate,
     verify,
@@ -67,10 +70,29 @@ app.command("list")(list_.command)
 _USAGE: Any = typer.BadParameter.__base__
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wcordbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """What the command itself takes."""
+
+
 def main() -> None:
     """Entry point: a :class:`UserError` or a wrong flag becomes one sentence and exit code 2."""
+    streams.prepare(sys.argv[1:])
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        streams.flush()
+        sys.exit(code)
     except UserError as error:
         _refuse(*str(error).splitlines())
     except _USAGE as error:
@@ -83,12 +105,29 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:  # `wcordbench table | head`
-        sys.stderr.close()
+        streams.let_go()
+        sys.exit(0)
+    except OSError as error:
+        if not streams.full(error):
+            raise
+        _refuse(
+            f"what is printed cannot be written ({error.strerror}); free space, or print elsewhere"
+        )
+    except SystemExit:
+        if type(sys.stdout).__name__ != "PacifyFlushWrapper":
+            raise
+        streams.let_go()  # click's way of saying that the reader is gone, with code 1
         sys.exit(0)
 
 
 def _refuse(*lines: str) -> None:
-    print("wcordbench:", *lines, file=sys.stderr)
+    try:
+        streams.flush()
+        print("wcordbench:", *lines, file=sys.stderr, flush=True)
+    except OSError:  # nobody hears it
+        with contextlib.suppress(OSError):
+            print("wcordbench:", *lines, file=sys.stderr, flush=True)
+        streams.let_go()
     sys.exit(2)
 
 

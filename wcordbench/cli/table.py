@@ -84,7 +84,7 @@ def command(
     from wcordbench.reporting.table import build
     from wcordbench.results.store import Store
     from wcordbench.suite import expand, load_suite
-    from wcordbench.suite.shipped import nearby
+    from wcordbench.suite.shipped import nearby, suites_in
 
     if form not in FORMATS:
         raise UserError(f"--format {form!r} is unknown{nearest(form, FORMATS)}")
@@ -109,16 +109,25 @@ def command(
         cells = select(loaded, expand(loaded), pair, with_baseline(method, base), seed)
         typer.echo(text(loaded, cells, base))
         return
-    shown = 0
-    for path in sorted(nearby().glob("*.yaml")):
-        loaded = load_suite(path)
-        if best_epoch and loaded.metric != "top1":
-            continue
-        cells = expand(loaded)
-        if any(store.folder(c.run).state == "done" for c in cells):
+    shown, broken = 0, 0
+    for path in suites_in(nearby()):
+        try:  # one that is broken hides no other
+            loaded = load_suite(path)
+            if best_epoch and loaded.metric != "top1":
+                continue
+            cells = expand(loaded)
+            if not any(store.folder(c.run).state == "done" for c in cells):
+                continue
             base = baseline_of(loaded, baseline) if significance else None
-            typer.echo("\n" * bool(shown) + text(loaded, cells, base))
-            shown += 1
+            one = text(loaded, cells, base)
+        except UserError as error:
+            typer.echo(f"wcordbench: left out: {error}", err=True)
+            broken += 1
+            continue
+        typer.echo("\n" * bool(shown) + one)
+        shown += 1
+    if not shown and broken:
+        raise UserError(f"no suite in {nearby()} can be shown; mend what is named above")
     if not shown:
         raise UserError(f"no suite in {nearby()} has a finished run in {results}; run one first")
 

@@ -29,6 +29,7 @@ from typing import Any, Literal
 import filelock
 
 from wcordbench.errors import UserError
+from wcordbench.results.stray import is_stray
 from wcordbench.suite.runs import Run, digest
 
 FORMAT = 1
@@ -409,4 +410,7 @@ class Store:
     def folders(self) -> list[RunFolder]:
         """Every run there is, by name."""
         runs = self.root / "runs"
-        return [RunFolder(p) for p in sorted(runs.iterdir()) if p.is_dir()] if runs.is_dir() else []
+        if not runs.is_dir():
+            return []
+        paths = [p for p in sorted(runs.iterdir()) if p.is_dir() and not is_stray(p.name)]
+        return [RunFolder(p) for p in paths]

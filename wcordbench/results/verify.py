@@ -11,6 +11,7 @@ from typing import Any
 from wcordbench.errors import UserError
 from wcordbench.results import evaluations
 from wcordbench.results.store import HOLDER, LEASE, SESSIONS, RunFolder, Store, file_sha256
+from wcordbench.results.stray import is_stray
 from wcordbench.suite.runs import Run, digest
 
 #: what a run's folder may hold
@@ -59,7 +60,7 @@ def _strangers(store: Store) -> list[Finding]:
     found = [p for p in store.root.iterdir() if p not in (runs, store.root / SESSIONS)]
     if runs.is_dir():
         found += [p for p in runs.iterdir() if p.is_symlink() or not p.is_dir()]
-    return [Finding(p, "is not of a run store") for p in found]
+    return [Finding(p, "is not of a run store") for p in found if not is_stray(p.name)]
 
 
 class Claims:
@@ -95,6 +96,8 @@ def check(folder: RunFolder, claims: Claims) -> list[Finding]:
         findings.append(Finding(folder.path / name, reason))
 
     for path in folder.path.iterdir():
+        if is_stray(path.name):
+            continue
         if path.name not in FILES:
             stale = path.name.startswith(".") and ".tmp-" in path.name
             left = "was left half-written by a crash; the next run removes it"

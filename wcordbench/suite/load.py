@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import math
 import re
@@ -282,7 +283,8 @@ def _read(path: Path) -> Any:
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
             raise UserError(f"suite {path} is larger than {LARGEST_FILE:,} bytes; give a suite")
-        text = content.decode("utf-8")
+        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if utf16 else "utf-8-sig")
     except FileNotFoundError:
         raise UserError(unknown(path)) from None
     except IsADirectoryError:

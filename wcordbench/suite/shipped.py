@@ -24,6 +24,12 @@ def nearby() -> Path:
     return here if here.is_dir() else folder()
 
 
+def suites_in(place: Path) -> list[Path]:
+    """The suites of a folder, by name; hidden files are an operating system's."""
+    found = [p for p in place.glob("*.y*ml") if p.suffix in (".yaml", ".yml")]
+    return sorted(p for p in found if not p.name.startswith("."))
+
+
 def shipped() -> dict[str, Path]:
     """Every shipped suite's file by its name."""
     return {path.stem: path for path in sorted(folder().glob("*.yaml"))}
@@ -59,4 +65,4 @@ def unknown(path: Path) -> str:
     return f"suite {path} does not exist{registry.nearest(str(path), near or shipped())}"
 
 
-__all__ = ["folder", "nearby", "resolve", "shipped", "unknown"]
+__all__ = ["folder", "nearby", "resolve", "shipped", "suites_in", "unknown"]
