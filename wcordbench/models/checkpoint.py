@@ -21,7 +21,9 @@ from wcordbench.models.contents import AmbiguousError, find
 _ADVICE = "give a checkpoint that holds a state_dict"
 
 
-def load_checkpoint(model: nn.Module, path: str | Path, transfer: bool = False) -> None:
+def load_checkpoint(
+    model: nn.Module, path: str | Path, transfer: bool = False, whole: bool = True
+) -> None:
     """Load a model's weights from a file; the model is unchanged if that fails.
 
     The file is what ``torch.save`` wrote of a state dict, or of dictionaries that hold one under
@@ -36,6 +38,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, transfer: bool = False) 
         path: the file.
         transfer: the file may be for other classes, or for colour images where ours are not:
             the classifier then keeps its weights, and a timm model's first layer is fitted.
+        whole: refuse a student that predicts by more than its network.
 
     Raises:
         UserError: the file is missing, damaged, not a checkpoint, holds other objects than
@@ -43,7 +46,13 @@ def load_checkpoint(model: nn.Module, path: str | Path, transfer: bool = False) 
             architecture or number of classes, or has quantised, NaN or infinite weights.
     """
     path = Path(path)
-    state = _state_dict(path, _read(path), model)
+    content = _read(path)
+    if whole and isinstance(content, Mapping) and "prediction" in content:
+        raise UserError(
+            f"checkpoint {path} holds a student that predicts by more than its network: its method"
+            " is a part of it; give the weights of another run"
+        )
+    state = _state_dict(path, content, model)
     if hasattr(model, "own_keys"):  # a network of another library
         state = cast(Any, model).own_keys(state, transfer)
     if transfer:

@@ -95,12 +95,12 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
             )
         if student is None or teacher is None:
             continue
-        # One batch: enough for what a method checks when it is built.
+        # Two batches, two images a class: enough for what a method checks when it is built.
         for j, method in enumerate(suite.methods):
             batch = merge(suite.train, *pair.overrides(method)).batch_size
             setup = Setup(
                 student.shapes, teacher.shapes, classes,
-                torch.arange(max(classes, batch)) % classes,
+                torch.arange(2 * max(classes, batch)) % classes,
                 student.classifier, teacher.classifier, teacher.norms, batch,
             )  # fmt: skip
             terms = [t.model_dump() for t in method.on(pair).terms()]

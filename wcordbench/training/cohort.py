@@ -29,13 +29,13 @@ from wcordbench.results.store import RunBusyError, RunFolder, StorageError, Stor
 from wcordbench.suite.code import changed
 from wcordbench.suite.runs import Run
 from wcordbench.training.evaluation import StoppedError
-from wcordbench.training.host import fetch
 from wcordbench.training.learner import DivergedError, Learner, seeded
 from wcordbench.training.metrics import check_auc
 from wcordbench.training.objective import setup_of, undefined
 from wcordbench.training.pace import Pace
 from wcordbench.training.passes import Passes
 from wcordbench.training.precision import autocast
+from wcordbench.training.prediction import contents
 from wcordbench.training.weights import begin_pretrained, checked_sha256
 
 Report = Callable[[dict[str, Any]], None]
@@ -349,11 +349,8 @@ class Cohort:
 
     def _finish(self, learner: Learner) -> None:
         metrics = learner.metrics
-        state = learner.student.state_dict()
-        for key in state:  # readable on a machine without this device
-            state[key] = fetch(state[key])
         weights = io.BytesIO()
-        torch.save({"model": state}, weights)
+        torch.save(contents(learner), weights)
         folder = learner.folder
         folder.write_bytes("student.pt", weights.getvalue())
         folder.write_metrics(metrics)

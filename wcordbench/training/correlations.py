@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wcordbench import models
 from wcordbench.data import base as data
 from wcordbench.data.batches import TestBatches
 from wcordbench.data.views import View
@@ -18,7 +17,7 @@ from wcordbench.errors import UserError
 from wcordbench.results.store import Store, file_sha256
 from wcordbench.suite.runs import Cell, Run, teacher_run
 from wcordbench.suite.schema import Suite
-from wcordbench.training.learner import seeded
+from wcordbench.training.prediction import restored, teacher_size
 
 Matrix = NDArray[np.float64]
 
@@ -61,10 +60,13 @@ def correlation_differences(
         config, pair = cell.run.config, cell.pair
         if pair.name not in teachers:
             view = suite.views.teacher.config(suite.dataset)
-            teachers[pair.name] = _correlations(
-                pair.teacher.model, taught[pair.name], dataset, config, view
-            )
-        ours = _correlations(pair.student, path, dataset, config, config.get("view"))
+            plain: dict[str, Any] = {
+                "model": pair.teacher.model,
+                "method": {"terms": []},
+                "view": view,
+            }
+            teachers[pair.name] = _correlations(taught[pair.name], dataset, {**config, **plain})
+        ours = _correlations(path, dataset, config)
         assert cell.method is not None
         found.setdefault(pair.name, {})[cell.method.title] = np.abs(teachers[pair.name] - ours)
     return found
@@ -92,20 +94,14 @@ def _weights(run: Run, store: Store) -> Path:
 
 
 @torch.inference_mode()
-def _correlations(
-    name: str,
-    path: Path,
-    dataset: data.Dataset,
-    config: dict[str, Any],
-    view: dict[str, Any] | None,
-) -> Matrix:
+def _correlations(path: Path, dataset: data.Dataset, config: dict[str, Any]) -> Matrix:
+    """Of the network that a run's configuration describes, as it was measured."""
     device = torch.device("cpu")
     mean, std = config["dataset"]["mean"], config["dataset"]["std"]
-    sees = View(view, dataset.test.shape[1], mean, std, device)
-    with seeded(0):  # the weights are read below: only the global generator must not move
-        channels = dataset.test.shape[3]
-        model = models.create(name, len(dataset.classes), sees.size, channels)
-    models.load_checkpoint(model, path)
+    base, channels = dataset.test.shape[1], dataset.test.shape[3]
+    sees = View(config.get("view"), base, mean, std, device)
+    seen = (sees.size, teacher_size(config, base))
+    model = restored(path, config, len(dataset.classes), seen, channels)
     model.eval().to(memory_format=torch.channels_last)
     batches = TestBatches(dataset.test, mean, std, device, sees)
     logits = torch.cat([model(images).logits for images, _ in batches]).double().numpy()

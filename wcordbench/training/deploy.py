@@ -14,15 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wcordbench import models, registry
+from wcordbench import registry
 from wcordbench.data import base as data
 from wcordbench.data.decode import average, decode, fit
 from wcordbench.data.views import LUMA, blur, resize
 from wcordbench.errors import UserError
-from wcordbench.methods.base import Method
 from wcordbench.results.find import find
 from wcordbench.results.store import RunFolder, Store, file_sha256
-from wcordbench.training.learner import seeded
+from wcordbench.training.prediction import restored, teacher_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,28 +175,11 @@ def load_student(
         raise UserError(f"{weights} is not the file whose SHA-256 its result records; {remedy}")
     card = _card(folder.path.name, record, Path(data_root))
     size = int(card.view.get("size") or card.size)
-    with seeded(0):  # the weights are read below: only the global generator must not move
-        network = models.create(config["model"], len(card.classes), size, card.channels)
-    models.load_checkpoint(network, weights)
-    student = Student(_predicting(network, folder, config), card)
+    seen = (size, teacher_size(config, card.size))
+    network = restored(weights, config, len(card.classes), seen, card.channels)
+    student = Student(network, card)
     student._dataset = config["dataset"]["name"]
     return student.eval().requires_grad_(False).to(device)
-
-
-def _predicting(network: nn.Module, folder: RunFolder, config: dict[str, Any]) -> nn.Module:
-    """The network with what its method adds to it.
-
-    Raises:
-        UserError: the method's own part of the prediction is not stored with the network.
-    """
-    for term in config["method"]["terms"]:
-        method = registry.get("method", term["name"]).load()
-        if getattr(method, "adapt", None) is not getattr(Method, "adapt", None):
-            raise UserError(
-                f"{folder.path.name}: {term['name']} predicts by more than the student's network,"
-                " and its part is not in student.pt"
-            )
-    return network
 
 
 def _card(name: str, record: dict[str, Any], data_root: Path) -> Card:

@@ -21,7 +21,7 @@ from wcordbench.seeds import derive
 from wcordbench.suite.runs import Run
 from wcordbench.training.evaluation import evaluate
 from wcordbench.training.host import read
-from wcordbench.training.objective import Deployed, Objective
+from wcordbench.training.objective import Objective, Predicting
 from wcordbench.training.precision import autocast, emulates_bf16, resolve
 from wcordbench.training.schedule import learning_rate
 
@@ -86,9 +86,7 @@ class Learner:
         self.forward: Callable[[Tensor], Features] = self.student
         self.objective = objective.to(device)
         #: gives the features that the student predicts by
-        self.deployed: nn.Module = (
-            Deployed(self.student, self.objective) if objective.adapts else self.student
-        )
+        self.deployed = Predicting(self.student, self.objective) if objective.adapts else student
         self.first = [m.first_stage for m in objective.methods if m.first_stage]
         if self.first and "first_stage" not in self.protocol:
             raise UserError(

@@ -40,11 +40,10 @@ class Objective(nn.Module):
                 raise ValueError(f"method {term['name']!r} needs a teacher")
             entry = registry.get("method", term["name"])
             self.terms.append(entry.load()(setup, **entry.arguments(term["options"])))
-        named = zip(config["terms"], self.methods, strict=True)
-        adapting = [t["name"] for t, m in named if _defines(m, "adapt")]
-        if len(adapting) > 1:
+        changing = [t["name"] for t in config["terms"] if adapting(t)]
+        if len(changing) > 1:
             raise UserError(
-                f"{' and '.join(adapting)} both change what the student predicts; name one of them"
+                f"{' and '.join(changing)} both change what the student predicts; name one of them"
             )
 
     @property
@@ -58,9 +57,14 @@ class Objective(nn.Module):
         return any(m.second_view for m in self.methods)
 
     @property
+    def adapting(self) -> list[Method]:
+        """The term, if there is one, by which the prediction is not the student's alone."""
+        return [m for m in self.methods if _defines(m, "adapt")]
+
+    @property
     def adapts(self) -> bool:
         """Whether the student's prediction is not the student's alone."""
-        return any(_defines(m, "adapt") for m in self.methods)
+        return bool(self.adapting)
 
     def manual_seed(self, seed: int) -> None:
         """Seed every term's own draws."""
@@ -89,20 +93,18 @@ class Objective(nn.Module):
         self, student: Features, teacher: Features | None, batch: Batch
     ) -> tuple[Features, Features | None, Batch]:
         """The features as cross entropy and the terms see them; see :meth:`Method.adapt`."""
-        for method in self.methods:
-            if _defines(method, "adapt"):
-                student, teacher = method.adapt(student, teacher)
-                if batch.second is not None:
-                    strong, known = method.adapt(*batch.second)
-                    assert known is not None
-                    batch = batch._replace(second=SecondView(strong, known))
+        for method in self.adapting:
+            student, teacher = method.adapt(student, teacher)
+            if batch.second is not None:
+                strong, known = method.adapt(*batch.second)
+                assert known is not None
+                batch = batch._replace(second=SecondView(strong, known))
         return student, teacher, batch
 
     def predict(self, student: Features) -> Features:
         """The student's features with the logits that it predicts by."""
-        for method in self.methods:
-            if _defines(method, "adapt"):
-                student, _ = method.adapt(student, None)
+        for method in self.adapting:
+            student, _ = method.adapt(student, None)
         return student
 
     def forward(self, student: Features, teacher: Features | None, batch: Batch) -> Tensor:
@@ -127,21 +129,35 @@ class Objective(nn.Module):
         return torch.stack(losses).sum()
 
 
-class Deployed(nn.Module):
-    """A student with what its method adds to it, as it is measured and exported.
+class Predicting(nn.Module):
+    """A student with what its method adds to it, as it was measured.
 
-    Args:
-        student: maps images ``(B, C, H, W)`` to :class:`Features`.
-        objective: what it was trained with.
+    Attributes:
+        student: gives :class:`Features`.
+        objective: of the method that changes them.
+        teacher_classifier: that the method may use, where it is to move and to be written
+            with this module.
     """
 
-    def __init__(self, student: nn.Module, objective: Objective) -> None:
+    def __init__(
+        self,
+        student: nn.Module,
+        objective: Objective,
+        teacher_classifier: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.student, self.objective = student, objective
+        self.teacher_classifier = teacher_classifier
 
     def forward(self, images: Tensor) -> Features:
-        """The features that the student predicts by."""
+        """The features that the student predicts by, of ``(B, C, H, W)``."""
         return self.objective.predict(self.student(images))
+
+
+def adapting(term: dict[str, Any]) -> bool:
+    """Whether a term of a configuration changes what the student predicts."""
+    kind = registry.get("method", term["name"]).load()
+    return kind.adapt is not Method.adapt
 
 
 def _defines(method: Method, hook: str) -> bool:
