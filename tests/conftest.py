@@ -11,6 +11,12 @@ from wcordbench import registry
 
 
 @pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's cache folder is left alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
 def no_plugins() -> Iterator[None]:
     """A suite's plugins are known to the whole process: forget them after each test."""
     yield

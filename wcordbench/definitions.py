@@ -223,6 +223,7 @@ _META: dict[Kind, dict[str, Any]] = {
     "dataset": {
         "title": _TEXT, "classes": _COUNT, "size": _COUNT, "channels": _COUNT, "images": _COUNT,
         "test_images": _COUNT, "added": _NAMES, "files": _FLAG,
+        "reads": _NAMES,
         "preset": (lambda v: isinstance(v, dict) and all(isinstance(k, str) for k in v),
                    "a mapping of names to values"),
     },

@@ -86,7 +86,9 @@ def register_dataset(name: str, **meta: Any) -> Callable[[T], T]:  # noqa: ARG00
     ``run`` can call it before anything else. Keyword-only arguments are its options.
     ``preset``: other arguments of the function, so that one serves several names: stack the
     decorator. ``added``: the options that the function did not always have; a run's
-    configuration names them only where they are not at their default.
+    configuration names them only where they are not at their default. ``reads``: paths or
+    patterns below the folder of datasets that the images come from, options in braces: with it a
+    run asks the file system, and not the images, whether they are those of its results.
     """
     return _mark
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from wcordbench.cli.output import Log
 from wcordbench.data.notes import WARNING
 from wcordbench.results.store import Store
 from wcordbench.suite.plan import first_epochs
@@ -51,7 +52,7 @@ class Progress:
         self.runs, self.store = runs, store
         #: what the scores are of
         self.images = "held-out" if any("holdout" in r.config["dataset"] for r in runs) else "test"
-        self.console = console or Console(highlight=False)
+        self.console = console or Log(highlight=False)
         states = {r.name: store.folder(r).state for r in runs}
         self.done = sum(s in ("done", "undefined") for s in states.values())
         self.failed: dict[str, str] = {

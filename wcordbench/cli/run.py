@@ -29,11 +29,18 @@ from wcordbench.cli.options import (
 from wcordbench.errors import UserError
 
 if TYPE_CHECKING:
+    from wcordbench.cli.progress import Progress
+    from wcordbench.reporting.listener import Listener
     from wcordbench.results.store import Store
     from wcordbench.suite import Run, Suite
     from wcordbench.suite.check import Undefined
     from wcordbench.suite.plan import Cost, Costs
     from wcordbench.suite.runs import Cell
+
+UNCOMMITTED = (
+    "the code of wcordbench has changes that are not committed: its results say so, and no commit"
+    " gives them again"
+)
 
 
 def command(
@@ -96,9 +103,13 @@ def command(
     Exit code 0: every run is done. 1: some failed. 2: the suite or the data are wrong.
     130: stopped by Ctrl-C; the same command continues.
     """
+    from wcordbench.cli.output import settle
     from wcordbench.cli.progress import Progress
+    from wcordbench.data.notes import listening
     from wcordbench.executors.base import InterruptedRunError, Options, by_name
     from wcordbench.reporting.listener import listeners
+    from wcordbench.results.images import compare_images
+    from wcordbench.results.provenance import commit
     from wcordbench.results.store import Store
     from wcordbench.suite import expand, load_suite
     from wcordbench.suite.plan import cohorts
@@ -122,11 +133,17 @@ def command(
             anew = list(dict.fromkeys(c.run for c in cells if not c.is_teacher))
             _check_anew(anew, store)
             todo = [r for r in runs if r in anew or r in todo]
+        lines: list[str] = []  # what is said before the training
+        with listening(lines.append):
+            lines += compare_images(set(runs) - set(todo), store, data)
         if todo:
             from wcordbench.suite.check import check_shapes  # imports torch
 
             _look(loaded, data)
-            undefined = check_shapes(loaded)
+            if commit()["clean"] is False:
+                lines.append(UNCOMMITTED)
+            with listening(lines.append):
+                undefined = check_shapes(loaded)
             store.prepare()
             _record(undefined, cells, store)
             todo = [r for r in todo if store.folder(r).state != "undefined"]
@@ -145,9 +162,12 @@ def command(
 
             def report(event: dict[str, Any]) -> None:
                 progress(event)
-                for listener in others:
-                    listener(event)
+                for listener in list(others):
+                    if not _tell(listener, event, progress):
+                        others.remove(listener)
 
+            for line in lines:
+                progress.note(line)
             place.run(cohorts(todo, cost, cohort_size), report)
     except InterruptedRunError as stop:
         what = "checkpoints are written" if stop.saved else "without new checkpoints"
@@ -156,8 +176,26 @@ def command(
     except KeyboardInterrupt:  # before or after the training
         typer.echo("stopped; run the same command again to continue", err=True)
         raise typer.Exit(130) from None
-    if progress.summary():
+    finally:
+        settle()
+    failed = progress.summary()
+    settle()
+    if failed:
         raise typer.Exit(1)
+
+
+def _tell(listener: Listener, event: dict[str, Any], progress: Progress) -> bool:
+    """Tell a listener of an event; a full disk or a service that fails ends it, not the training.
+
+    Returns:
+        Whether it listens on.
+    """
+    try:
+        listener(event)
+    except Exception as error:  # other libraries raise anything
+        progress.note(f"{type(listener).__name__} is told no more of this training: {error}")
+        return False
+    return True
 
 
 def _check_anew(runs: list[Run], store: Store) -> None:

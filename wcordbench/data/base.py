@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wcordbench import registry
+from wcordbench.data import index
 from wcordbench.data.decode import average
 from wcordbench.data.files import ImageFiles
 from wcordbench.data.notes import alone, listening, may_download, offline, say
@@ -198,6 +199,16 @@ def _placed(dataset: Dataset, size: int | None, name: str) -> Dataset:
     return Dataset(ready[0], ready[1], dataset.classes)
 
 
+def fingerprinted(config: dict[str, Any], root: Path) -> tuple[Dataset, str]:
+    """As :func:`load`, with the fingerprint, which is kept for :mod:`wcordbench.data.index`."""
+    key = index.signature(config, root)
+    dataset = load(config, root)
+    fingerprint = dataset.fingerprint()
+    if index.signature(config, root) == key:  # nothing was changed meanwhile
+        index.remember(key, fingerprint)
+    return dataset, fingerprint
+
+
 def _check(dataset: Dataset, name: str, channels: int) -> None:
     _, height, width, found = dataset.train.shape
     if found != channels:
@@ -256,6 +267,6 @@ def shrinkable(shape: tuple[int, ...], size: int, name: str) -> None:
 
 
 __all__ = [
-    "Dataset", "ImageFiles", "Images", "Split", "alone", "listening", "load", "look",
-    "may_download", "offline", "say", "shrink",
+    "Dataset", "ImageFiles", "Images", "Split", "alone", "fingerprinted", "listening", "load",
+    "look", "may_download", "offline", "say", "shrink",
 ]  # fmt: skip

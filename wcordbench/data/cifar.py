@@ -48,6 +48,7 @@ COUNTS = (50000, 10000)
     channels=3,
     images=50000,
     test_images=10000,
+    reads=("cifar100", "cifar-100-python"),
 )
 def cifar100(root: Path) -> Dataset:
     """CIFAR-100: 50,000 training and 10,000 test images of 32×32 pixels, 100 classes.
@@ -69,6 +70,7 @@ def cifar100(root: Path) -> Dataset:
     channels=3,
     images=50000,
     test_images=10000,
+    reads=("cifar10", "cifar-10-batches-py"),
 )
 def cifar10(root: Path) -> Dataset:
     """CIFAR-10: 50,000 training and 10,000 test images of 32×32 pixels, 10 classes.

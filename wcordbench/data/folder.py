@@ -25,6 +25,7 @@ TESTS = ("test", "val", "valid", "validation")
     title="Image folder",
     files=True,
     added=("resize", "train", "test", "follow_links"),
+    reads=("{folder}",),
 )
 def imagefolder(
     root: Path,

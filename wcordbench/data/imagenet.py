@@ -30,6 +30,7 @@ KIT = "ILSVRC2012_devkit_t12"
     images=1281167,
     test_images=50000,
     files=True,
+    reads=("{folder}",),
 )
 def imagenet(
     root: Path,

@@ -22,46 +22,57 @@ from wcordbench.registry import register_dataset
 
 @register_dataset(
     "bloodmnist", title="BloodMNIST", classes=8, channels=3, images=11959,
+    reads=("medmnist/bloodmnist*.npz",),
     preset={"flag": "bloodmnist"},
 )  # fmt: skip
 @register_dataset(
     "breastmnist", title="BreastMNIST", classes=2, channels=1, images=546,
+    reads=("medmnist/breastmnist*.npz",),
     preset={"flag": "breastmnist"},
 )  # fmt: skip
 @register_dataset(
     "dermamnist", title="DermaMNIST", classes=7, channels=3, images=7007,
+    reads=("medmnist/dermamnist*.npz",),
     preset={"flag": "dermamnist"},
 )  # fmt: skip
 @register_dataset(
     "octmnist", title="OCTMNIST", classes=4, channels=1, images=97477,
+    reads=("medmnist/octmnist*.npz",),
     preset={"flag": "octmnist"},
 )  # fmt: skip
 @register_dataset(
     "organamnist", title="OrganAMNIST", classes=11, channels=1, images=34561,
+    reads=("medmnist/organamnist*.npz",),
     preset={"flag": "organamnist"},
 )  # fmt: skip
 @register_dataset(
     "organcmnist", title="OrganCMNIST", classes=11, channels=1, images=12975,
+    reads=("medmnist/organcmnist*.npz",),
     preset={"flag": "organcmnist"},
 )  # fmt: skip
 @register_dataset(
     "organsmnist", title="OrganSMNIST", classes=11, channels=1, images=13932,
+    reads=("medmnist/organsmnist*.npz",),
     preset={"flag": "organsmnist"},
 )  # fmt: skip
 @register_dataset(
     "pathmnist", title="PathMNIST", classes=9, channels=3, images=89996,
+    reads=("medmnist/pathmnist*.npz",),
     preset={"flag": "pathmnist"},
 )  # fmt: skip
 @register_dataset(
     "pneumoniamnist", title="PneumoniaMNIST", classes=2, channels=1, images=4708,
+    reads=("medmnist/pneumoniamnist*.npz",),
     preset={"flag": "pneumoniamnist"},
 )  # fmt: skip
 @register_dataset(
     "retinamnist", title="RetinaMNIST", classes=5, channels=3, images=1080,
+    reads=("medmnist/retinamnist*.npz",),
     preset={"flag": "retinamnist"},
 )  # fmt: skip
 @register_dataset(
     "tissuemnist", title="TissueMNIST", classes=8, channels=1, images=165466,
+    reads=("medmnist/tissuemnist*.npz",),
     preset={"flag": "tissuemnist"},
 )  # fmt: skip
 def medmnist(root: Path, flag: str, *, image_size: Literal[28, 64, 128, 224] = 28) -> Dataset:

@@ -20,7 +20,9 @@ from wcordbench.registry import register_dataset
 SIDE = 96
 
 
-@register_dataset("pcam", title="PatchCamelyon", classes=2, size=96, channels=3, images=262144)
+@register_dataset(
+    "pcam", title="PatchCamelyon", classes=2, size=96, channels=3, images=262144, reads=("pcam",)
+)
 def pcam(root: Path, *, images: Annotated[int, Interval(ge=1, le=262144)] = 262144) -> Dataset:
     """262,144 training and 32,768 test patches of 96×96 pixels, from ``root/pcam``.
 

@@ -20,7 +20,7 @@ URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
 @register_dataset(
     "tiny_imagenet", title="Tiny ImageNet", classes=200, size=64, channels=3, images=100000,
-    test_images=10000, files=True,
+    test_images=10000, files=True, reads=("{folder}",),
 )  # fmt: skip
 def tiny_imagenet(
     root: Path, *, folder: str = "tiny-imagenet-200", follow_links: bool = False

@@ -116,8 +116,7 @@ class Cohort:
             data.listening(lambda line: self.report({"kind": "note", "line": line})),
             allowing(todo[0][0].memory, todo[0][0].keep),
         ):
-            self.dataset = data.load(config["dataset"], self.data_root)
-            self.fingerprint = self.dataset.fingerprint()
+            self.dataset, self.fingerprint = data.fingerprinted(config["dataset"], self.data_root)
         if any(run.config.get("metric") == "auc" for run, _ in todo):
             check_auc(self.dataset.test.labels, self.dataset.classes)
         source = next((r.config["teacher"] for r, _ in todo if r.config["teacher"]), None)

@@ -1,0 +1,80 @@
+"""Whether finished runs are of the images that this machine holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from wcordbench.errors import UserError
+from wcordbench.results.store import Store
+from wcordbench.suite.runs import Run, digest
+
+
+def compare_images(runs: Iterable[Run], store: Store, data_root: Path) -> list[str]:
+    """Compare the images that finished runs were trained on with those that are here.
+
+    Args:
+        runs: of a suite; those that are not finished are passed over.
+        store: where they are.
+        data_root: the folder that holds datasets; nothing is downloaded to it.
+
+    Returns:
+        Remarks: that images are not here, so that nothing was compared.
+
+    Raises:
+        UserError: the images here are others.
+    """
+    then: dict[str, tuple[dict[str, Any], dict[str, str]]] = {}
+    for run in sorted(runs, key=lambda run: run.name):
+        folder = store.folder(run)
+        if folder.state == "done":
+            fingerprint = folder.result(best=False).get("dataset_fingerprint")
+            if fingerprint is not None:
+                config = run.config["dataset"]
+                then.setdefault(digest(config), (config, {}))[1][run.name] = fingerprint
+    remarks = []
+    for config, finished in then.values():
+        try:
+            now = _fingerprint(config, data_root)
+        except Exception as error:  # a loader of anyone's raises anything
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            remarks.append(
+                f"the images of dataset {config['name']!r} cannot be read here, so that"
+                f" {_counted(len(finished), 'finished run')} could not be compared with them:"
+                f" {reason}"
+            )
+            continue
+        other = {name: was for name, was in finished.items() if was != now}
+        if other:
+            name, was = next(iter(other.items()))
+            most = Counter(other.values()).most_common(1)[0][0]
+            verb = "is" if len(other) == 1 else "are"
+            raise UserError(
+                f"{_counted(len(other), 'finished run')} in {store.root} {verb} not of the images"
+                f" that dataset {config['name']!r} holds in {data_root} now (fingerprint"
+                f" {most if len(other) > 1 else was} then, {now} now), such as {name}; put those"
+                " images back, or name their place with --data; or train on these with another"
+                " --results, or after wcordbench forget --teachers"
+            )
+    return remarks
+
+
+def _fingerprint(config: dict[str, Any], root: Path) -> str:
+    from wcordbench.data import index
+
+    known = index.known(config, root)
+    if known is not None:
+        return known
+    from wcordbench.data.base import fingerprinted, offline
+
+    with offline():
+        return fingerprinted(config, root)[1]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+__all__ = ["compare_images"]
