@@ -23,7 +23,7 @@ SILENT |= {"wcordbench.data.notes"}
 #: modules that all definitions use: a line of their own, and no part of any definition's
 SHARED = ("wcordbench.methods.base", "wcordbench.models.features", "wcordbench.data.base")
 #: what a decorator says for people, or for the identity itself
-NOT_TEXT = {"title", "paper", "added", "files"}
+NOT_TEXT = {"title", "paper", "added", "files", "reads"}
 
 Found = tuple[str, str]
 
