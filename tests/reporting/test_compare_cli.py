@@ -133,6 +133,23 @@ def test_the_best_epoch_is_shown_only_when_asked_and_labelled(published: Store) 
     assert "[71.16" not in full  # published numbers are of the last epoch
 
 
+def test_both_rules_are_a_table_each() -> None:
+    last, best = (run("table", CPU, *COMMITTED, "--rule", rule) for rule in ("last", "best"))
+    assert run("table", CPU, *COMMITTED, "--rule", "both") == f"{last}\n{best}"
+    assert best == run("table", CPU, *COMMITTED, "--best-epoch")
+    assert last == run("table", CPU, *COMMITTED)
+    of = json.loads(run("table", CPU, *COMMITTED, "--rule", "both", "--format", "json"))
+    assert list(of) == ["last", "best"]
+    assert of["best"] == json.loads(
+        run("table", CPU, *COMMITTED, "--rule", "best", "--format", "json")
+    )
+    rows = csv.DictReader(
+        io.StringIO(run("table", CPU, *COMMITTED, "--rule", "both", "--format", "csv"))
+    )
+    epochs = [row.pop("epoch") for row in rows]
+    assert epochs == sorted(epochs, reverse=True) and set(epochs) == {"last", "best"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -147,6 +164,9 @@ def test_the_best_epoch_is_shown_only_when_asked_and_labelled(published: Store) 
         (["compare", CPU, "--margin", "-1"], "--margin -1 is not within 0 and 100 points"),
         (["compare", CPU, "--results", "nowhere"], "nowhere does not exist; run the suite first"),
         (["table", CPU, "--baseline", "crd"], "--baseline says what --significance compares with"),
+        (["table", CPU, "--rule", "bets"], "--rule 'bets' is unknown; did you mean 'best'?"),
+        (["table", CPU, "--rule", "last", "--best-epoch"], "--best-epoch is --rule best, and"),
+        (["table", AUC, "--rule", "both"], "only top-1 accuracy is stored for the best epoch"),
         (["table", AUC, "--best-epoch"], "only top-1 accuracy is stored for the best epoch"),
         (["table", CPU, "--best-epoch", "--compare", "published"], "nothing is published of these"),
     ],

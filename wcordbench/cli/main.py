@@ -22,6 +22,7 @@ from wcordbench.cli import (
     plan,
     plot,
     probe,
+    protocols,
     report,
     rerun,
     run,
@@ -65,6 +66,7 @@ app.command("validate")(validate.command)
 app.command("data")(data.command)
 app.command("schema")(schema.command)
 app.command("list")(list_.command)
+app.command("protocols")(protocols.command)
 
 #: The error for wrong flags: click's, or in later versions typer's own copy of it.
 _USAGE: Any = typer.BadParameter.__base__

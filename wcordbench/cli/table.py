@@ -22,6 +22,7 @@ from wcordbench.cli.options import (
 from wcordbench.errors import UserError
 
 if TYPE_CHECKING:
+    from wcordbench.reporting.published import Rule
     from wcordbench.reporting.table import Table
     from wcordbench.suite import Suite
     from wcordbench.suite.runs import Cell
@@ -57,12 +58,15 @@ def command(
         bool, typer.Option("--significance", help="Mark what differs from --baseline: † ‡.")
     ] = False,
     baseline: BaselineOption = None,
-    best_epoch: Annotated[
-        bool,
+    rule: Annotated[
+        str | None,
         typer.Option(
-            "--best-epoch",
-            help="Show the best epoch on the TEST set, labelled as such; the last one counts.",
+            help="The epoch that a score is of: last, which counts; best on the TEST set, labelled"
+            " as such; or both, a table each. Published numbers are those of the same rule."
         ),
+    ] = None,
+    best_epoch: Annotated[
+        bool, typer.Option("--best-epoch", help="The same as --rule best.")
     ] = False,
     metric: Annotated[
         str | None,
@@ -80,7 +84,7 @@ def command(
     """Print a suite's table: mean ± standard deviation over seeds, laid out as the paper's."""
     from wcordbench.registry import nearest
     from wcordbench.reporting.compare import against, baseline_of
-    from wcordbench.reporting.render import FORMATS
+    from wcordbench.reporting.render import FORMATS, one_text
     from wcordbench.reporting.table import build
     from wcordbench.results.store import Store
     from wcordbench.suite import expand, load_suite
@@ -94,14 +98,18 @@ def command(
         raise UserError("--baseline says what --significance compares with; give that as well")
     if metric is not None and suite is None:
         raise UserError("--metric shows a measurement of one suite's runs; name the suite")
+    rules = _rules(rule, best_epoch)
     shown_beside = comparison(compare)
     store = Store(existing(results))
 
     def text(loaded: Suite, cells: list[Cell], base: str | None) -> str:
-        table = build(loaded, cells, store, shown_beside, "best" if best_epoch else "last", metric)
-        if base is not None:
-            table = against(table, base)
-        return _laid_out(loaded, table, form, layout)
+        texts: dict[str, str] = {}
+        for epoch in rules:
+            table = build(loaded, cells, store, shown_beside, epoch, metric)
+            if base is not None:
+                table = against(table, base)
+            texts[epoch] = _laid_out(loaded, table, form, layout)
+        return one_text(texts, form)
 
     if suite is not None:
         loaded = load_suite(suite, set_ or [])
@@ -113,7 +121,7 @@ def command(
     for path in suites_in(nearby()):
         try:  # one that is broken hides no other
             loaded = load_suite(path)
-            if best_epoch and loaded.metric != "top1":
+            if "best" in rules and loaded.metric != "top1":
                 continue
             cells = expand(loaded)
             if not any(store.folder(c.run).state == "done" for c in cells):
@@ -130,6 +138,18 @@ def command(
         raise UserError(f"no suite in {nearby()} can be shown; mend what is named above")
     if not shown:
         raise UserError(f"no suite in {nearby()} has a finished run in {results}; run one first")
+
+
+def _rules(rule: str | None, best_epoch: bool) -> list[Rule]:
+    """The epochs to show, a table each."""
+    from wcordbench.registry import nearest
+
+    known: dict[str, list[Rule]] = {"last": ["last"], "best": ["best"], "both": ["last", "best"]}
+    if rule is not None and rule not in known:
+        raise UserError(f"--rule {rule!r} is unknown{nearest(rule, known)}")
+    if best_epoch and rule not in (None, "best"):
+        raise UserError(f"--best-epoch is --rule best, and --rule is {rule!r}; give one of them")
+    return known[rule or ("best" if best_epoch else "last")]
 
 
 def _laid_out(suite: Suite, table: Table, form: str, layout: str | None) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tabulate import tabulate
@@ -29,6 +31,31 @@ FORMATS = ("text", "markdown", "latex", "csv", "json")
 def render(table: Table, form: str) -> str:
     """A table in one of :data:`FORMATS`."""
     return _RENDERERS[form](table)
+
+
+def one_text(texts: Mapping[str, str], form: str) -> str:
+    """The texts of a table's rules as one in the same format.
+
+    In CSV a first column says the rule; in JSON each table is under its rule's name.
+
+    Args:
+        texts: by rule; of a single one, its text as it is.
+        form: one of :data:`FORMATS`.
+    """
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    if form == "json":
+        tables = {rule: json.loads(text) for rule, text in texts.items()}
+        return json.dumps(tables, indent=1, ensure_ascii=False)
+    if form != "csv":
+        return "\n\n".join(texts.values())
+    out = io.StringIO()
+    lines = csv.writer(out, lineterminator="\n")
+    for number, (rule, text) in enumerate(texts.items()):
+        header, *rows = csv.reader(io.StringIO(text))  # escaped already
+        lines.writerows([["epoch", *header]] * (number == 0))
+        lines.writerows([rule, *row] for row in rows)
+    return out.getvalue().rstrip("\n")
 
 
 def _grid(table: Table, bold: Callable[[str], str], say: Callable[[str], str]) -> list[list[str]]:
@@ -137,4 +164,4 @@ _RENDERERS: dict[str, Callable[[Table], str]] = {
     "csv": lambda table: csv_text(_records(table)),
 }  # fmt: skip
 
-__all__ = ["FORMATS", "cell_text", "printed", "render"]
+__all__ = ["FORMATS", "cell_text", "one_text", "printed", "render"]

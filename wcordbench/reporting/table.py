@@ -288,7 +288,7 @@ def _of_measurement(measurement: str) -> str:
 def _best_epoch_known(suite: Suite) -> None:
     if suite.metric != "top1":
         raise UserError(
-            "--best-epoch: only top-1 accuracy is stored for the best epoch, and suite"
+            "--rule best: only top-1 accuracy is stored for the best epoch, and suite"
             f" {suite.name!r} is measured by {suite.metric}; leave it out"
         )
 
