@@ -38,7 +38,7 @@ train:
   augment: {crop_padding: 1, flip: false}
 seeds: [0]
 pairs:
-  - teacher: {model: resnet8, checkpoint: CHECKPOINT}
+  - teacher: {model: resnet8, checkpoint: CHECKPOINT, allow_chance: true}
     student: resnet8
 methods: METHODS
 """

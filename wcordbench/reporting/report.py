@@ -150,6 +150,8 @@ def _run(cell: Cell, store: Store, metric: str) -> dict[str, Any]:
     for key in ("id", "weights_sha256", "teacher_sha256", "dataset_fingerprint", "seconds"):
         if record.get(key) is not None:
             provenance.append((key.replace("_", " "), record[key]))
+    reached = record.get("teacher_scores", {})  # of a teacher that was given as a file
+    provenance += [(f"teacher {name}", f"{value:.2f}") for name, value in reached.items()]
     score = record.get("scores", {}).get(metric)
     return {
         "row": "Teacher" if cell.method is None else cell.method.title,

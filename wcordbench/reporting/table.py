@@ -16,6 +16,7 @@ from wcordbench.results import evaluations
 from wcordbench.results.statistics import Difference, Verdict
 from wcordbench.results.store import Store
 from wcordbench.results.summary import Summary, summarise
+from wcordbench.results.teachers import summarise_teacher
 from wcordbench.suite.runs import Cell
 from wcordbench.suite.schema import Suite
 
@@ -43,7 +44,8 @@ class Entry:
     """One cell.
 
     Attributes:
-        summary: our seeds; None where the suite does not train this (a given checkpoint).
+        summary: our seeds; of a teacher that is given as a file what it was measured to reach,
+            None before that.
         published: the published number, if it is to be shown.
         alike: the published number is of this very configuration, but for the seeds.
         best: the highest mean of its column among the students.
@@ -216,6 +218,9 @@ def build(
         for pair in pairs:
             of = groups.get((name, pair.name))
             summary = summarise([c.run for c in of], store, score, measurement) if of else None
+            if of is None and name == "Teacher" and measurement is None:  # given as a file
+                taught = [c.run for (_, at), of in groups.items() if at == pair.name for c in of]
+                summary = summarise_teacher(taught, store, score)
             beside = found.get((name, pair.name))
             alike = beside is not None and beside.alike
             shows = compare == "published" or (compare is None and alike)

@@ -12,6 +12,7 @@ from wcordbench.errors import UserError
 from wcordbench.results import evaluations
 from wcordbench.results.store import HOLDER, LEASE, SESSIONS, RunFolder, Store, file_sha256
 from wcordbench.results.stray import is_stray
+from wcordbench.results.teachers import FOLDER, damaged
 from wcordbench.suite.runs import Run, digest
 
 #: what a run's folder may hold
@@ -57,10 +58,15 @@ def verify(store: Store, only: Iterable[Run] | None = None) -> tuple[int, list[F
 
 def _strangers(store: Store) -> list[Finding]:
     runs = store.root / "runs"
-    found = [p for p in store.root.iterdir() if p not in (runs, store.root / SESSIONS)]
+    found = [
+        p
+        for p in store.root.iterdir()
+        if p not in (runs, store.root / SESSIONS, store.root / FOLDER)
+    ]
     if runs.is_dir():
         found += [p for p in runs.iterdir() if p.is_symlink() or not p.is_dir()]
-    return [Finding(p, "is not of a run store") for p in found if not is_stray(p.name)]
+    strangers = [Finding(p, "is not of a run store") for p in found if not is_stray(p.name)]
+    return [*strangers, *(Finding(path, reason) for path, reason in damaged(store))]
 
 
 class Claims:

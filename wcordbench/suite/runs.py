@@ -28,6 +28,7 @@ class Run:
             that training begins with.
         memory: GiB that its images may take; None is ``auto``.
         keep: whether streamed training images are kept on disk at the size they are read.
+        allow_chance: such a teacher may be no better than chance.
     """
 
     config: dict[str, Any]
@@ -35,6 +36,7 @@ class Run:
     checkpoint: str | None = field(default=None, compare=False)
     memory: float | None = field(default=None, compare=False)
     keep: bool = field(default=False, compare=False)
+    allow_chance: bool = field(default=False, compare=False)
 
     @functools.cached_property
     def id(self) -> str:
@@ -236,6 +238,7 @@ def expand(suite: Suite) -> list[Cell]:
                             pair.teacher.checkpoint,
                             suite.dataset.memory,
                             keep,
+                            pair.teacher.allow_chance,
                         ),
                         pair,
                         method,

@@ -74,6 +74,9 @@ class Teacher(Strict):
         description="a finished teacher: path of {'model': state_dict}",
         examples=["wrn_40_2.pth"],
     )
+    allow_chance: bool = Field(
+        False, description="whether a checkpoint that is no better than chance may teach"
+    )
     pretrained: Annotated[bool | str, BeforeValidator(_true_or_path)] = Field(
         False,
         description="the weights its training begins with: true for timm's own, or a file's path",
@@ -91,6 +94,8 @@ class Teacher(Strict):
                 " give one of the two",
                 "pretrained",
             )
+        if self.allow_chance and self.checkpoint is None:
+            raise Mistake("is for a teacher that is given as a 'checkpoint'", "allow_chance")
         if self.pretrained is True and not self.model.startswith("timm:"):
             raise Mistake(
                 f"is for timm's models, and {self.model!r} is none; give the path of a"

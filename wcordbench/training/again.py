@@ -62,7 +62,7 @@ def train_again(
         raise UserError(
             f"{stored.path.name} was taught by a checkpoint file; give its path with --checkpoint"
         )
-    run = Run(config, teacher, checkpoint)
+    run = Run(config, teacher, checkpoint, allow_chance=True)  # it has taught already
     environment = record.get("environment", {})
     torch.set_num_threads(int(environment.get("threads") or torch.get_num_threads()))
     device = str(environment.get("device", "cpu"))

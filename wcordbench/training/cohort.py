@@ -36,6 +36,7 @@ from wcordbench.training.pace import Pace
 from wcordbench.training.passes import Passes
 from wcordbench.training.precision import autocast
 from wcordbench.training.prediction import contents
+from wcordbench.training.teacher import measure_teacher, weights_of_teacher
 from wcordbench.training.weights import begin_pretrained, checked_sha256
 
 Report = Callable[[dict[str, Any]], None]
@@ -233,6 +234,7 @@ class Cohort:
 
     def _teacher(self, runs: list[Run]) -> nn.Module | None:
         self.teacher_sha256: str | None = None
+        self.teacher_scores: dict[str, float] | None = None
         taught = [run for run in runs if run.config["teacher"] is not None]
         if not taught:
             return None
@@ -242,23 +244,7 @@ class Cohort:
             model = models.create(
                 run.config["teacher"]["model"], len(self.dataset.classes), size, channels
             )
-        if run.teacher is not None:
-            folder = self.store.folder(run.teacher)
-            record = folder.result()
-            path, expected = folder.path / "student.pt", record.get("weights_sha256")
-            remedy = f"delete {folder.path} to train the teacher again"
-            if record.get("dataset_fingerprint", self.fingerprint) != self.fingerprint:
-                raise UserError(
-                    f"dataset {run.config['dataset']['name']!r} holds other images than when"
-                    f" {folder.path.name}, the teacher, was trained; put them back, or {remedy}"
-                )
-            if not path.is_file():
-                raise UserError(f"{path}, the teacher's weights, is missing; {remedy}")
-        elif run.checkpoint is not None:
-            path, expected = Path(run.checkpoint), run.config["teacher"]["checkpoint"]
-            remedy = "run again if the new file is meant"
-        else:
-            raise ValueError(f"{run.name} has a teacher that is neither a run nor a checkpoint")
+        path, expected, remedy = weights_of_teacher(run, self.store, self.fingerprint)
         self.teacher_sha256 = checked_sha256(path, "the teacher's weights", expected, remedy)
         with data.listening(lambda line: self.report({"kind": "note", "line": line})):
             models.load_checkpoint(model, path)
@@ -266,7 +252,13 @@ class Cohort:
         self.original = model
         if self.device.type == "cuda":  # on the CPU a run's bits are promised
             model = fold(model, size, channels)
-        return model.to(self.device).to(memory_format=torch.channels_last)
+        model = model.to(self.device).to(memory_format=torch.channels_last)
+        if run.teacher is None:
+            self.teacher_scores = measure_teacher(
+                model, taught, self.store, self.dataset, self.fingerprint, self.device,
+                lambda line: self.report({"kind": "note", "line": line}), self.should_stop,
+            )  # fmt: skip
+        return model
 
     def _add(self, run: Run, folder: RunFolder, teacher: nn.Module | None) -> None:
         size, seen = self.batches.student.size, self.batches.teacher.size
@@ -367,6 +359,11 @@ class Cohort:
                 "weights_sha256": file_sha256(folder.path / "student.pt"),
                 "metrics_sha256": file_sha256(folder.path / "metrics.json"),
                 "teacher_sha256": self.teacher_sha256 if learner.needs_teacher else None,
+                **(
+                    {"teacher_scores": self.teacher_scores}
+                    if learner.needs_teacher and self.teacher_scores
+                    else {}
+                ),
                 "dataset_fingerprint": self.fingerprint,
                 "images": described(self.dataset),
                 "seconds": round(sum(m["seconds"] for m in metrics), 3),
