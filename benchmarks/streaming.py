@@ -1,12 +1,12 @@
-"""Streamed images: peak memory at three sizes of a dataset, and a cohort of four beside four loops.
+"""Streamed images: peak memory at three sizes of a dataset; a cohort of four beside four loops.
 
-Images are JPEG files of 500×375 pixels, the usual size of ImageNet's, read at 224 pixels. The student
-is small (resnet8 on 32 pixels), so that decoding is what takes the time, as it is beside a GPU.
+Images are JPEG files of 500×375 pixels, the usual size of ImageNet's, read at 224 pixels. The
+student is small (resnet8 on 32 pixels), so that decoding takes the time, as it does beside a GPU.
 
     python benchmarks/streaming.py [--images 600] [--folder FOLDER]
 
 Rates are images a second of processor time, all processes together: other work on the machine
-hardly changes them. Memory is the largest sum of PSS over all processes, sampled ten times a second.
+hardly changes them. Memory is the largest sum of PSS over all processes, sampled every 0.1 s.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def main() -> None:
             gib, _ = run("ours", f"x{times}")
             decoded = count * 224 * 224 * 3 / 2**30
             print(
-                f"{count} images, {decoded:.2f} GiB decoded, {ALLOWED} GiB allowed: peak {gib:.2f} GiB",
+                f"{count} images, {decoded:.2f} GiB decoded, {ALLOWED} allowed: peak {gib:.2f} GiB",
                 flush=True,
             )
         cohort = [4 * given.images / run("ours", "x4")[1] for _ in range(2)]
