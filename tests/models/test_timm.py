@@ -67,6 +67,27 @@ def test_inception_is_the_teacher_of_privileged_distillation() -> None:
     assert [s[0] for s in shapes.stages] == [192, 288, 768, 2048]
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "shown"),
+    [
+        ("resnet18", 64, True), ("swin_tiny_patch4_window7_224", 224, True),
+        ("vit_tiny_patch16_224", 32, False),  # tokens
+        ("convnext_atto", 64, False),  # a norm comes between
+    ],
+)  # fmt: skip
+def test_the_last_map_is_the_one_whose_mean_is_classified(
+    name: str, size: int, shown: bool
+) -> None:
+    model = models.create(f"timm:{name}", 3, size).eval()
+    with torch.no_grad():
+        features = model(torch.randn(1, 3, size, size))
+    assert (features.last_map is not None) == shown
+    assert (models.outline(f"timm:{name}", 3, size).shapes.last_map is not None) == shown
+    if features.last_map is not None:
+        torch.testing.assert_close(features.last_map.mean((2, 3)), features.pooled)
+    assert isinstance(models.norms_of(model), str)
+
+
 SMALL = "timm:mobilenetv3_small_050"
 
 

@@ -75,7 +75,7 @@ class Outline(NamedTuple):
 def classifier_of(model: nn.Module) -> nn.Module | None:
     """A network's last layer, or None where it has no ``get_classifier``."""
     found = getattr(model, "get_classifier", None)
-    return None if found is None else cast(nn.Module, found())
+    return None if found is None else cast(nn.Module | None, found())
 
 
 def norms_of(model: nn.Module) -> tuple[tuple[Tensor, Tensor], ...] | str:

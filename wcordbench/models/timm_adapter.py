@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wcordbench.errors import UserError
 from wcordbench.models.features import Features
@@ -26,7 +27,8 @@ class TimmModel(nn.Module):
     block's output and ``stages`` are those at each quarter of the depth. ``pooled`` is what
     the classifier sees. timm does not give the maps before their last activation:
     ``stages_preact`` are the same tensors as ``stages``. Auxiliary classifiers (Inception) are
-    left out, of the network and of files. Nothing is downloaded but by
+    left out, of the network and of files. ``last_map`` is given where all that the network does
+    between it and ``pooled`` is the mean over positions. Nothing is downloaded but by
     :meth:`load_pretrained`.
 
     Args:
@@ -50,6 +52,7 @@ class TimmModel(nn.Module):
         with torch.device("meta"), torch.no_grad():
             probe = _build(name, num_classes, in_channels, image_size).eval()
             self._indices = _probe(probe, name, num_classes, in_channels, image_size)
+            self._axis = _channel_axis(probe, in_channels, image_size)
         self.model = _build(name, num_classes, in_channels, image_size)
 
     def forward(self, x: Tensor) -> Features:
@@ -59,7 +62,9 @@ class TimmModel(nn.Module):
         pooled = model.forward_head(last, pre_logits=True)
         stem, *rest = maps
         stages = tuple(rest)
-        return Features(stem, stages, stages, pooled, model.get_classifier()(pooled))
+        logits = model.get_classifier()(pooled)
+        last = None if self._axis is None else last.movedim(self._axis, 1)
+        return Features(stem, stages, stages, pooled, logits, last)
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
@@ -215,6 +220,48 @@ def _probe(
     if len(maps) > 4 and len({tensor.shape for tensor in maps}) == 1:
         return [0, *(len(maps) * quarter // 4 - 1 for quarter in (1, 2, 3, 4))]
     return list(range(len(maps)))
+
+
+#: what may happen to a map whose mean is the vector before the classifier
+_MEANS = {"mean", "_adaptive_avg_pool2d", "avg_pool2d"}
+_SHAPES = {"view", "_unsafe_view", "alias", "detach", "squeeze", "clone", "permute", "expand"}
+
+
+class _Recorded(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Lists the operations that are called within it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(  # type: ignore[no-untyped-def]
+        self,
+        func,
+        types,
+        args=(),
+        kwargs=None,
+    ) -> Any:
+        self.names.append(func.name().removeprefix("aten::").partition(".")[0])
+        return func(*args, **(kwargs or {}))
+
+
+def _channel_axis(model: nn.Module, in_channels: int, image_size: int) -> int | None:
+    """Which axis of the last map has the channels, if its mean over the others is ``pooled``.
+
+    Args:
+        model: weightless, in evaluation mode.
+        in_channels, image_size: of its images.
+    """
+    timm_model = cast(Any, model)
+    last = timm_model.forward_features(torch.empty(1, in_channels, image_size, image_size))
+    if not isinstance(last, Tensor) or last.dim() != 4:
+        return None
+    with _Recorded() as recorded:
+        pooled = timm_model.forward_head(last, pre_logits=True)
+    names = [name for name in recorded.names if name not in _SHAPES]
+    if len(names) != 1 or names[0] not in _MEANS:
+        return None
+    return next((axis for axis in (1, 3) if last.shape[axis] == pooled.shape[1]), None)
 
 
 def _wrong_size(name: str, image_size: int, reason: object) -> UserError:
