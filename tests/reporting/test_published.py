@@ -270,3 +270,17 @@ def test_one_and_true_are_not_alike() -> None:
 @pytest.fixture
 def full() -> Suite:
     return load_suite(SUITES / "cifar100.yaml")
+
+
+def test_later_numbers_stand_beside_the_best_epoch_of_their_suites(tmp_path: Path) -> None:
+    suite = load_suite(SUITES / "later.yaml", ["seeds=[0]"])
+    best = build(suite, expand(suite), Store(tmp_path), None, "best")
+    dkd = dict(zip(best.names, row(best, "DKD"), strict=True))
+    assert dkd["wrn_40_2->wrn_16_2"].published.rule == "best"
+    assert dkd["resnet110->resnet20"].published is None
+    last = build(suite, expand(suite), Store(tmp_path), None)
+    assert row(last, "DKD")[0].published is None and row(last, "KD")[0].published is not None
+    other = load_suite(SUITES / "later.yaml", ["seeds=[0]", "pairs.0.methods.dkd.options.nckd=3.0"])
+    changed = build(other, expand(other), Store(tmp_path), None, "best")
+    assert row(changed, "DKD")[0].published is None
+    assert any("dkd nckd 3, published 2" in note for note in changed.notes)

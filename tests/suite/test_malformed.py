@@ -172,14 +172,18 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "negative seed": ({"seeds": [-1]}, ["key 'seeds.0' must be greater than or equal to 0"]),
     "pair twice": (
         {"pairs.1": {"teacher": "resnet14", "student": "resnet8"}},
-        ["key 'pairs.1': 'resnet14->resnet8' is pairs.0 already; remove one"],
+        ["key 'pairs.1': 'resnet14->resnet8' is pairs.0 already; give one a label"],
     ),
     "row twice": (
         {"methods.3": "kd"},
         ["key 'methods.3': 'KD' is methods.1's row already; give one a label"],
     ),
-    "label twice": (
+    "label of another method": (
         {"methods.3": {"name": "crd", "label": "KD"}},
+        ["key 'methods.3.label' is 'KD', the name of the method 'kd', and the row is of 'crd'"],
+    ),
+    "label twice": (
+        {"methods.3": {"name": "kd", "temperature": 8, "label": "KD "}},
         ["key 'methods.3': 'KD' is methods.1's row already; give one a label"],
     ),
     "negative epochs": (

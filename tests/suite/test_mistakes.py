@@ -67,7 +67,7 @@ def test_every_mistake_has_its_sentence(
         "key 'pairs.2.teacher': unknown model 'resnet65'",
         "key 'pairs.3.student' is missing",
         "unknown key 'pairs.4.train.epoch'; did you mean 'epochs'?",
-        "key 'pairs.5': 'resnet14->resnet8' is pairs.0 already; remove one",
+        "key 'pairs.5': 'resnet14->resnet8' is pairs.0 already; give one a label",
         "/gone.pth does not exist",
         "key 'methods.4': unknown method 'crdd'; did you mean 'crd'?",
         "key 'methods.5': 'KD' is methods.1's row already; give one a label",

@@ -31,6 +31,9 @@ SEEDS = 5
 PROTOCOLS: dict[str, tuple[str, ...]] = {
     # Tian et al., ICLR 2020, and the WCoRD supplement's Table 1
     "crd-240-last": ("cifar100", "cifar100_cross"),
+    # the later methods' own repositories that keep that recipe, and show the best epoch
+    "crd-240-best": ("later", "later_cross"),
+    "mdistiller-240-best": ("later", "later_cross"),
     # the WCoRD supplement's Table 2
     "wcord-table2-last": ("privileged",),
 }

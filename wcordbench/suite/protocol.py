@@ -84,7 +84,8 @@ class Train(Strict):
                 if milestone >= self.epochs:
                     raise Mistake(
                         f"has {milestone}, but training ends after {self.epochs}"
-                        f" epoch{'s' * (self.epochs > 1)}; change it or train.epochs",
+                        f" epoch{'s' * (self.epochs > 1)}; change it or train.epochs, or take a"
+                        " schedule without milestones: --set 'train.schedule={type: one_cycle}'",
                         "schedule",
                         "milestones",
                     )
