@@ -68,3 +68,31 @@ def test_the_environment_is_plain_values() -> None:
     assert found["torch"] == torch.__version__.split("+")[0] or found["torch"] == torch.__version__
     assert all(v is None or isinstance(v, str | int | bool) for v in found.values())
     assert found["device_name"]
+
+
+def test_uncommitted_code_is_said_in_the_table(tmp_path: Path) -> None:
+    from wcordbench.reporting.table import build
+    from wcordbench.results.store import Store
+    from wcordbench.suite import expand, load_suite
+
+    (tmp_path / "s.yaml").write_text(
+        "name: s\ndataset: {name: digits, mean: [0.3], std: [0.4]}\n"
+        "train: {epochs: 1, batch_size: 64, learning_rate: 0.1, schedule: {type: one_cycle}}\n"
+        "seeds: [0, 1]\npairs: [{teacher: resnet14, student: resnet8}]\nmethods: [student]\n"
+    )
+    suite, store = load_suite(tmp_path / "s.yaml"), Store(tmp_path)
+    cells = expand(suite)
+    said = []
+    for clean in (True, False):
+        for cell in cells[1:]:
+            store.folder(cell.run).begin(cell.run)
+            scores = {"top1": 50.0, "top5": 60.0, "best_top1": 50.0}
+            store.folder(cell.run).finish(
+                {"id": cell.run.id, "config": cell.run.config, "scores": scores,
+                 "environment": {"clean": clean or cell.seed == 0}}
+            )  # fmt: skip
+        said.append([r for r in build(suite, cells, store, None).remarks if "committed" in r])
+    assert said == [
+        [],
+        ["1 run trained by code with changes that were not committed: no commit gives it again."],
+    ]

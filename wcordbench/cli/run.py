@@ -238,10 +238,13 @@ def _look(suite: Suite, data: Path) -> None:
     from wcordbench import registry
     from wcordbench.data.base import listening, look
     from wcordbench.suite.runs import dataset_config
+    from wcordbench.suite.schema import always_right
 
     if registry.get("dataset", suite.dataset.name).meta.get("files"):
         with listening(lambda line: None):  # noqa: ARG005 - those who train say it
-            look(dataset_config(suite), data)
+            found = look(dataset_config(suite), data)
+        if suite.metric == "top5" and len(found.classes) <= 5:
+            raise suite.mistake(always_right(len(found.classes)), "metric")
 
 
 def _measured(path: Path) -> Costs:

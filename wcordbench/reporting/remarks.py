@@ -152,6 +152,13 @@ def remarks(
             f"NOT comparable with each other: the dataset's images were changed between runs"
             f" ({len(images)} fingerprints); wcordbench verify names the runs."
         )
+    uncommitted = frozenset[str]().union(*(s.uncommitted for s in summaries))
+    if uncommitted:
+        runs = f"{len(uncommitted)} run{'s' * (len(uncommitted) != 1)}"
+        said.append(
+            f"{runs} trained by code with changes that were not committed: no commit gives"
+            f" {'it' if len(uncommitted) == 1 else 'them'} again."
+        )
     if suite.dataset.title:
         said.append(f"Dataset: {suite.dataset.title}.")
     if suite.dataset.holdout is not None:

@@ -22,6 +22,7 @@ class Summary:
         failures: reasons of failed seeds.
         seeds: the finished seeds, in the order of ``values``.
         fingerprints: of the images that they were trained and tested on.
+        uncommitted: names of the runs whose code had changes that were not committed.
     """
 
     values: tuple[float, ...]
@@ -30,6 +31,7 @@ class Summary:
     failures: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     fingerprints: frozenset[str] = frozenset()
+    uncommitted: frozenset[str] = frozenset()
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -69,6 +71,7 @@ def summarise(
     values: dict[int, float] = {}
     failures: list[str] = []
     fingerprints: set[str] = set()
+    uncommitted: set[str] = set()
     undefined = None
     for run in runs:
         folder = store.folder(run)
@@ -82,11 +85,13 @@ def summarise(
                 values[run.config["seed"]] = value
             if "dataset_fingerprint" in record:
                 fingerprints.add(record["dataset_fingerprint"])
+            if record.get("environment", {}).get("clean") is False:
+                uncommitted.add(run.name)
         elif state == "undefined":
             undefined = str(folder.read_json("failure.json")["reason"])
         elif state == "failed":
             failures.append(str(folder.read_json("failure.json")["reason"]))
     return Summary(
         tuple(values.values()), len(runs), undefined, tuple(failures), tuple(values),
-        frozenset(fingerprints),
+        frozenset(fingerprints), frozenset(uncommitted),
     )  # fmt: skip

@@ -198,6 +198,11 @@ class Source:
         return " ".join([str(self.file), *(f"with --set {text}" for text in blamed)])
 
 
+def always_right(classes: int) -> str:
+    """Why top-5 accuracy says nothing of so few classes."""
+    return f"is top5, which is 100 for any network on {classes} classes; choose top1 or auc"
+
+
 class Suite(Strict):
     """One table: pairs by methods by seeds, under one protocol."""
 
@@ -298,6 +303,14 @@ class Suite(Strict):
                         " dataset.holdout keeps from training; leave one of them out",
                         "pairs", i, "teacher", key,
                     )  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
+    def _metric_tells(self) -> Suite:
+        known = registered("dataset", self.dataset.name).meta.get("classes")
+        classes = self.task.classes if self.task is not None else known
+        if self.metric == "top5" and classes is not None and classes <= 5:
+            raise Mistake(always_right(classes), "metric")
         return self
 
     @model_validator(mode="after")

@@ -29,6 +29,7 @@ from wcordbench.results.store import RunBusyError, RunFolder, StorageError, Stor
 from wcordbench.suite.code import changed
 from wcordbench.suite.runs import Run
 from wcordbench.training.evaluation import StoppedError
+from wcordbench.training.last_batch import check_last_batch
 from wcordbench.training.learner import DivergedError, Learner, seeded
 from wcordbench.training.metrics import check_auc
 from wcordbench.training.objective import setup_of, undefined
@@ -134,6 +135,10 @@ class Cohort:
             self._guard(run, folder, partial(self._add, run, folder, teacher))
         for learner in self.learners:
             begin_pretrained(learner, lambda line: self.report({"kind": "note", "line": line}))
+        check_last_batch(
+            self.learners, partial(self._last_step, teacher), len(self.dataset.train),
+            config["train"]["batch_size"],
+        )  # fmt: skip
         self.report({"kind": "loaded"})
         self.pace = Pace()
         self.saved, self.save_seconds = time.monotonic(), 0.0
@@ -184,6 +189,16 @@ class Cohort:
         # training: they may take about a tenth of the time.
         if time.monotonic() - self.saved > 10 * self.save_seconds:
             self._save([x for x in active if x in self.learners and not x.finished])
+
+    def _last_step(self, teacher: nn.Module | None, learner: Learner, epoch: int) -> None:
+        """Take the last step of an epoch alone."""
+        images, sight, batch = next(self.batches.pairs(epoch, len(self.batches) - 1))
+        known = None
+        if teacher is not None and learner.needs_teacher:
+            known = self._see(teacher, sight(), learner.precision)
+        second = self._second(teacher, sight, [learner])
+        strong = second.get(learner.precision) if learner.second_view else None
+        learner.train_step(images, known, batch, strong)
 
     def _second(
         self, teacher: nn.Module | None, sight: Sight, members: list[Learner]
