@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from wcordbench import registry
 from wcordbench.errors import UserError
 from wcordbench.results.store import Store
 from wcordbench.suite import Run, Suite, expand, load_suite
-from wcordbench.suite.protocol import OneCycleSchedule, StepSchedule, Train
+from wcordbench.suite.protocol import Train
 from wcordbench.suite.runs import Cell, digest
 
 Load = Callable[[dict[str, Any]], Suite]
@@ -61,6 +62,18 @@ PROTOCOL: dict[str, Any] = {
     "precision": "bf16",
     "first_stage.epochs": 31,
     "first_stage.learning_rate": 0.06,
+    "augment.transforms": ["rand_augment"],
+    "schedule.final_rate": {"type": "cosine", "final_rate": 0.001},
+    "optimizer.type": {"type": "adamw"},
+    "optimizer.betas": {"type": "adamw", "betas": [0.8, 0.99]},
+    "optimizer.eps": {"type": "adamw", "eps": 1e-6},
+    "optimizer.decay_norms_and_biases": False,
+    "warmup_epochs": 1,
+    "label_smoothing": 0.1,
+    "clip_norm": 1.0,
+    "ema.decay": 0.9,
+    "mixup": 0.2,
+    "cutmix": 1.0,
 }
 
 
@@ -88,13 +101,8 @@ def trained(suite: Suite, method: str = "kd", pair: int = 0) -> Run:
 def leaves(model: type[BaseModel]) -> set[str]:
     found = set()
     for name, field in model.model_fields.items():
-        parts = (
-            [StepSchedule, OneCycleSchedule]
-            if name == "schedule"
-            else [field.annotation]
-            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-            else []
-        )
+        asked = [field.annotation, *typing.get_args(field.annotation)]
+        parts = [a for a in asked if isinstance(a, type) and issubclass(a, BaseModel)]
         found |= {f"{name}.{leaf}" for p in parts for leaf in leaves(p)} or {name}
     return found
 

@@ -31,7 +31,7 @@ from wcordbench.models.resnet import ResNet
 from wcordbench.results.store import Store
 from wcordbench.suite import Run, expand, load_suite
 from wcordbench.training import cohort as cohort_module
-from wcordbench.training import evaluation, learner
+from wcordbench.training import evaluation, learner, optimizer
 from wcordbench.training.cohort import Cohort
 from wcordbench.training.evaluation import StoppedError
 from wcordbench.training.learner import Learner
@@ -149,7 +149,7 @@ def equipped() -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(
             torch_optimizer, "_get_fused_kernels_supported_devices", lambda: [*supported(), "meta"]
         )
-        patch.setattr(learner, "FUSED", (*learner.FUSED, "meta"))
+        patch.setattr(optimizer, "FUSED", (*optimizer.FUSED, "meta"))
         patch.setattr(torch, "autocast", cast)
         patch.setattr(torch, "is_autocast_enabled", lambda kind: kind != "meta" and enabled(kind))
         patch.setattr(torch, "Generator", Drawn)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,19 +13,19 @@ from wcordbench import models
 from wcordbench.data.base import Dataset
 from wcordbench.data.batches import TestBatches, dataset_batches
 from wcordbench.errors import UserError
-from wcordbench.methods.base import Setup
+from wcordbench.methods.base import Batch, Setup
 from wcordbench.results.store import RunFolder
 from wcordbench.seeds import derive
 from wcordbench.suite import Run
 from wcordbench.training import learner as module
 from wcordbench.training.evaluation import StoppedError, evaluate
 from wcordbench.training.learner import (
-    Clock,
     DivergedError,
     Learner,
     seeded,
 )
 from wcordbench.training.objective import Objective
+from wcordbench.training.pace import Clock
 from wcordbench.training.schedule import learning_rate
 
 CPU = torch.device("cpu")
@@ -271,9 +270,7 @@ def test_the_objective_is_the_weighted_sum(runs: dict[str, Run], small: Dataset)
     networks = [models.create(m, 10, 8, 1).eval() for m in ("resnet8", "resnet14")]
     images = torch.randn(4, 1, 8, 8)
     student, teacher = (n(images) for n in networks)
-    batch: Any = type(
-        "Batch", (), {"labels": torch.tensor([1, 2, 3, 4]), "indices": torch.arange(4)}
-    )
+    batch = Batch(torch.tensor([1, 2, 3, 4]), torch.arange(4))
     config = runs["KD"].config["method"]
     objective = Objective(config, setup)
     want = 0.1 * F.cross_entropy(student.logits, batch.labels)

@@ -12,6 +12,7 @@ from torch import Tensor
 from wcordbench.data.augment import CropFlip, Drawn
 from wcordbench.data.base import ImageFiles, Images, Split
 from wcordbench.data.kept import Kept, keep
+from wcordbench.data.recipe import Mix, Transforms
 from wcordbench.data.stream import Stream
 from wcordbench.data.strong import strong
 from wcordbench.data.views import Normalise, View, batch_views, send
@@ -37,6 +38,8 @@ class TrainingBatches:
         flip: whether to mirror.
         device: where the images live and batches are made.
         views: what the student and the teacher see of the cut-out image; by default all.
+        transforms: what is done to each image after that.
+        mix: what is done to a whole batch after that.
     """
 
     def __init__(
@@ -50,7 +53,10 @@ class TrainingBatches:
         flip: bool,
         device: torch.device,
         views: tuple[View, View] | None = None,
+        transforms: Transforms | None = None,
+        mix: Mix | None = None,
     ) -> None:
+        self.transforms, self.mix = transforms, mix
         self.augment = CropFlip(crop_padding, flip)
         self.labels = torch.from_numpy(images.labels).to(device)
         self.stream: Stream | None = None
@@ -106,7 +112,14 @@ class TrainingBatches:
                 pixels = self.augment.cut(self.pixels, indices, next(draws)[1])
             else:
                 pixels = next(batches)
-            yield pixels, step, Batch(self.labels[indices], indices)
+            if self.transforms is not None:
+                numbers = order[self._part(step)].tolist()
+                pixels = self.transforms(pixels, numbers, epoch)
+            batch = Batch(self.labels[indices], indices)
+            if self.mix is not None:
+                pixels, soft = self.mix(pixels, batch.labels, epoch, step)
+                batch = batch._replace(labels=soft.argmax(1), soft=soft)
+            yield pixels, step, batch
 
     def _part(self, step: int) -> slice:
         return slice(step * self.batch_size, (step + 1) * self.batch_size)
@@ -209,6 +222,7 @@ def dataset_batches(
     train: Split,
     device: torch.device,
     teacher: dict[str, Any] | None = None,
+    num_classes: int | None = None,
 ) -> TrainingBatches:
     """The training batches that a run's configuration describes.
 
@@ -217,8 +231,12 @@ def dataset_batches(
         train: the training images.
         device: where batches are made.
         teacher: the ``teacher`` part of the configuration; None where no run has one.
+        num_classes: K; by default, as many as there are labels.
     """
-    dataset, protocol = config["dataset"], config["train"]
+    dataset, protocol, seed = config["dataset"], config["train"], config["seed"]
+    named = protocol["augment"].get("transforms")
+    alphas = protocol.get("mixup", 0.0), protocol.get("cutmix", 0.0)
+    classes = num_classes or int(train.labels.max()) + 1
     return TrainingBatches(
         train,
         protocol["batch_size"],
@@ -229,6 +247,8 @@ def dataset_batches(
         protocol["augment"]["flip"],
         device,
         batch_views(config, teacher, train.shape[1], device),
+        Transforms(named, train.shape[1:3], seed) if named else None,
+        Mix(classes, *alphas, seed) if any(alphas) else None,
     )
 
 

@@ -97,6 +97,8 @@ class Batch(NamedTuple):
         indices: each image's number in the training set, ``(B,)`` int64.
         epoch, epochs: the epoch of training, from 1 to ``epochs``.
         second: for methods with :attr:`Method.second_view`.
+        soft: a distribution over classes for each image, ``(B, K)``, where labels are smoothed
+            or images mixed (``labels`` are then its largest); None where labels are all.
     """
 
     labels: Tensor
@@ -104,6 +106,7 @@ class Batch(NamedTuple):
     epoch: int = 1
     epochs: int = 1
     second: SecondView | None = None
+    soft: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,8 @@ class FirstStage:
 
 def cross_entropy(student: Features, batch: Batch) -> Tensor:
     """The mean cross entropy of the student's logits in nats, a scalar."""
-    return F.cross_entropy(student.logits.float(), batch.labels)
+    targets = batch.labels if batch.soft is None else batch.soft
+    return F.cross_entropy(student.logits.float(), targets)
 
 
 class Method(nn.Module):

@@ -106,7 +106,7 @@ def _label(value: str | None) -> str | None:
 
 #: a name in tables: on one line, and not blank
 Label = Annotated[str | None, AfterValidator(_label)]
-SCHEDULES = ("step", "one_cycle")
+SCHEDULES = ("step", "one_cycle", "cosine")
 
 
 def registered(kind: registry.Kind, name: str) -> registry.Entry:

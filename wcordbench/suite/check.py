@@ -50,7 +50,7 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
 
     from wcordbench import models
     from wcordbench.methods.base import Setup
-    from wcordbench.training.objective import Objective, undefined
+    from wcordbench.training.objective import Objective, check_mixing, undefined
 
     meta = registry.get("dataset", suite.dataset.name).meta
     size = suite.dataset.size or meta.get("size") or _option(suite, "image_size", 32)
@@ -69,6 +69,16 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
             mistakes.append(str(error))
             return None
 
+    if suite.train.augment.transforms:
+        from wcordbench.data.recipe import Transforms
+
+        attempt(
+            functools.partial(Transforms, suite.train.augment.transforms, (size, size), 0),
+            "the transforms cannot be made",
+            "train",
+            "augment",
+            "transforms",
+        )
     notes = []
     built = set()
     for i, pair in enumerate(suite.pairs):
@@ -97,7 +107,8 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
             continue
         # Two batches, two images a class: enough for what a method checks when it is built.
         for j, method in enumerate(suite.methods):
-            batch = merge(suite.train, *pair.overrides(method)).batch_size
+            train = merge(suite.train, *pair.overrides(method))
+            batch = train.batch_size
             setup = Setup(
                 student.shapes, teacher.shapes, classes,
                 torch.arange(2 * max(classes, batch)) % classes,
@@ -105,6 +116,13 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
             )  # fmt: skip
             terms = [t.model_dump() for t in method.on(pair).terms()]
             config = {"gamma": 1.0, "terms": terms}
+            if train.mixup or train.cutmix:
+                attempt(
+                    functools.partial(check_mixing, config),
+                    f"{method.name} cannot be checked",
+                    "methods",
+                    j,
+                )
             known = (j, json.dumps(terms, sort_keys=True))
             reason = attempt(
                 functools.partial(undefined, config, setup),

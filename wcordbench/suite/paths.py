@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ def beside(suite: Path, path: str) -> Path:
         ValueError: there is no home folder of that name.
     """
     try:
-        return Path(os.path.normpath(suite.parent.resolve() / Path(path).expanduser()))
+        return suite.parent.resolve() / Path(path).expanduser()
     except RuntimeError as error:
         raise ValueError(str(error)) from None
 

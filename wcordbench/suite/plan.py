@@ -128,6 +128,6 @@ def _batches(run: Run) -> str:
     t = c["train"]
     shape = [
         c["dataset"], c.get("view"), c["seed"],
-        t["epochs"], t["batch_size"], t["augment"], t["precision"],
+        t["epochs"], t["batch_size"], t["augment"], t["precision"], t.get("mixup"), t.get("cutmix"),
     ]  # fmt: skip
     return json.dumps(shape, sort_keys=True)

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, create_model, field_validator, model_validator
 
 from wcordbench.suite.base import Fraction, Mistake, PositiveInt, Strict, in_unit
+from wcordbench.suite.recipe import ADDED, CosineSchedule, Ema, Optimizer
+from wcordbench.suite.transforms import transform
 
 
 class StepSchedule(Strict):
@@ -42,6 +44,16 @@ class Augment(Strict):
         default=4, ge=0, description="black added on each side before a random crop"
     )
     flip: bool = Field(default=True, description="mirror horizontally with probability one half")
+    transforms: list[Any] = Field(
+        default=[],
+        examples=[["rand_augment", {"name": "random_erasing", "p": 0.25}]],
+        description="torchvision's transforms by name, after crop and flip, in order",
+    )
+
+    @field_validator("transforms")
+    @classmethod
+    def _known(cls, value: list[Any]) -> list[Any]:
+        return [transform(each) for each in value]
 
 
 class FirstStageProtocol(Strict):
@@ -64,7 +76,7 @@ class Train(Strict):
     momentum: Fraction = Field(0.9, description="of stochastic gradient descent")
     weight_decay: float = Field(5e-4, ge=0, description="L2 penalty of every parameter")
     nesterov: bool = Field(False, description="Nesterov's momentum")
-    schedule: StepSchedule | OneCycleSchedule = Field(
+    schedule: StepSchedule | OneCycleSchedule | CosineSchedule = Field(
         discriminator="type",
         description="the learning rate over time",
         examples=[{"type": "step", "milestones": [150, 180, 210]}],
@@ -76,6 +88,63 @@ class Train(Strict):
     first_stage: FirstStageProtocol = Field(
         FirstStageProtocol(), description="of the methods that have one"
     )
+    optimizer: Optimizer = Field(Optimizer(), description="what takes the steps")
+    warmup_epochs: Annotated[float, in_unit("epochs")] = Field(
+        0.0, ge=0, description="the rate first rises linearly to where the schedule begins"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of a label that is spread over all classes"
+    )
+    clip_norm: float | None = Field(
+        None, gt=0, examples=[1.0], description="the gradient's largest norm, over all parameters"
+    )
+    ema: Ema | None = Field(
+        None, examples=[{"decay": 0.9999}], description="a moving average of the student's weights"
+    )
+    mixup: float = Field(
+        0.0, ge=0, description="alpha of mixup: batches are mixed with themselves; 0 for none"
+    )
+    cutmix: float = Field(
+        0.0, ge=0, description="alpha of cutmix; with mixup, each batch has one of them"
+    )
+
+    def config(self) -> dict[str, Any]:
+        """What of it changes a result, as a run's configuration has it."""
+        config = self.model_dump()
+        for key in ADDED:  # what older suites could not say does not change their identities
+            if getattr(self, key) == type(self).model_fields[key].default:
+                del config[key]
+        if not self.augment.transforms:
+            del config["augment"]["transforms"]
+        if self.optimizer.type == "adamw":
+            del config["momentum"], config["nesterov"]
+        if "optimizer" in config:
+            config["optimizer"] = self.optimizer.model_dump(mode="json", exclude_none=True)
+        return config
+
+    @model_validator(mode="after")
+    def _warmup_inside(self) -> Train:
+        if self.warmup_epochs >= self.epochs:
+            raise Mistake(
+                f"is {self.warmup_epochs:g}, and training ends after {self.epochs}"
+                f" epoch{'s' * (self.epochs > 1)}; change it or train.epochs",
+                "warmup_epochs",
+            )
+        if self.warmup_epochs and isinstance(self.schedule, OneCycleSchedule):
+            raise Mistake(
+                "one_cycle has a warm-up of its own; give schedule.warmup, a fraction of all"
+                " steps, or another schedule",
+                "warmup_epochs",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _momentum_is_sgds(self) -> Train:
+        if self.optimizer.type == "adamw":
+            for key in ("momentum", "nesterov"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise Mistake("is of sgd, and the optimizer is adamw; leave it out", key)
+        return self
 
     @model_validator(mode="after")
     def _milestones_inside(self) -> Train:
@@ -131,8 +200,8 @@ MethodOverride: Any = create_model(
 def merge(train: Train, *overrides: BaseModel | None) -> Train:
     """A protocol with overrides applied in turn.
 
-    A schedule is replaced as a whole; of ``augment`` and ``first_stage`` only the keys that
-    an override names are.
+    A schedule and an optimizer are replaced as a whole; of ``augment`` and
+    ``first_stage`` only the keys that an override names are.
 
     Raises:
         ValidationError: the outcome is no valid protocol.
@@ -143,6 +212,7 @@ def merge(train: Train, *overrides: BaseModel | None) -> Train:
     for override in overrides:
         if override is not None:
             for key, value in override.model_dump(exclude_unset=True, exclude={"options"}).items():
-                partial = isinstance(value, dict) and key != "schedule"
-                values[key] = {**values[key], **value} if partial else value
+                partial = isinstance(value, dict) and isinstance(values[key], dict)
+                whole = not partial or key in ("schedule", "optimizer")
+                values[key] = value if whole else {**values[key], **value}
     return Train.model_validate(values)

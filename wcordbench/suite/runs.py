@@ -98,7 +98,7 @@ def _dataset(suite: Suite) -> str:
 
 def protocol(train: Train, two_stage: bool) -> dict[str, Any]:
     """The protocol's part of a configuration."""
-    config = train.model_dump()
+    config = train.config()
     if not two_stage:
         del config["first_stage"]  # changes nothing for a method without one
     return config

@@ -40,6 +40,9 @@ from wcordbench.training.prediction import contents
 from wcordbench.training.teacher import measure_teacher, weights_of_teacher
 from wcordbench.training.weights import begin_pretrained, checked_sha256
 
+#: of an epoch's measurements, where they were made
+OPTIONAL_SCORES = ("auc", "ema_top1", "ema_top5")
+
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -122,7 +125,8 @@ class Cohort:
         if any(run.config.get("metric") == "auc" for run, _ in todo):
             check_auc(self.dataset.test.labels, self.dataset.classes)
         source = next((r.config["teacher"] for r, _ in todo if r.config["teacher"]), None)
-        self.batches = dataset_batches(config, self.dataset.train, self.device, source)
+        classes = len(self.dataset.classes)
+        self.batches = dataset_batches(config, self.dataset.train, self.device, source, classes)
         mean, std = config["dataset"]["mean"], config["dataset"]["std"]
         side = self.dataset.test.shape[1]
         # One noise for all runs, whatever their seed: they are tested on the same images.
@@ -361,15 +365,16 @@ class Cohort:
         folder.write_bytes("student.pt", weights.getvalue())
         folder.write_metrics(metrics)
         tests = [m for m in metrics if "test_top1" in m]
+        last = tests[-1]
         folder.finish(
             {
                 "id": learner.run.id,
                 "config": learner.run.config,
                 "scores": {
-                    "top1": tests[-1]["test_top1"],
-                    "top5": tests[-1]["test_top5"],
+                    "top1": last["test_top1"],
+                    "top5": last["test_top5"],
                     "best_top1": max(m["test_top1"] for m in tests),
-                    **({"auc": tests[-1]["test_auc"]} if "test_auc" in tests[-1] else {}),
+                    **{k: last[f"test_{k}"] for k in OPTIONAL_SCORES if f"test_{k}" in last},
                 },
                 "weights_sha256": file_sha256(folder.path / "student.pt"),
                 "metrics_sha256": file_sha256(folder.path / "metrics.json"),
@@ -393,7 +398,7 @@ class Cohort:
                 "ended": time.time(),
             }
         )
-        self.report({"kind": "done", "run": learner.run.name, "top1": tests[-1]["test_top1"]})
+        self.report({"kind": "done", "run": learner.run.name, "top1": last["test_top1"]})
 
 
 def _kind(error: Exception) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import io
 import math
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -19,14 +18,15 @@ from wcordbench.methods.base import Batch, Features, SecondView, Setup
 from wcordbench.results.store import ANEW, RunFolder
 from wcordbench.seeds import derive
 from wcordbench.suite.runs import Run
+from wcordbench.training.average import Average
 from wcordbench.training.evaluation import evaluate
 from wcordbench.training.host import read
-from wcordbench.training.objective import Objective, Predicting
+from wcordbench.training.objective import Objective, Predicting, check_mixing
+from wcordbench.training.optimizer import Group, build, give_rates, undecayed
+from wcordbench.training.pace import Clock
 from wcordbench.training.precision import autocast, emulates_bf16, resolve
 from wcordbench.training.schedule import learning_rate
-
-#: devices that torch has fused optimisers for
-FUSED = ("cpu", "cuda")
+from wcordbench.training.targets import smoothed
 
 
 class DivergedError(Exception):
@@ -71,8 +71,10 @@ class Learner:
         self.fingerprint = fingerprint
         self.protocol: dict[str, Any] = config["train"]
         self.precision = resolve(self.protocol["precision"], device)
-        self.steps_per_epoch = steps_per_epoch
+        self.steps_per_epoch, self.num_classes = steps_per_epoch, num_classes
         self.needs_teacher = bool(config["method"]["terms"])
+        if self.protocol.get("mixup") or self.protocol.get("cutmix"):
+            check_mixing(config["method"])
         with seeded(derive(config["seed"], "student")):
             student = models.create(config["model"], num_classes, image_size, channels)
         if setup is not None:
@@ -86,7 +88,7 @@ class Learner:
         self.forward: Callable[[Tensor], Features] = self.student
         self.objective = objective.to(device)
         #: gives the features that the student predicts by
-        self.deployed = Predicting(self.student, self.objective) if objective.adapts else student
+        self.deployed = self.deploy(self.student)
         self.first = [m.first_stage for m in objective.methods if m.first_stage]
         if self.first and "first_stage" not in self.protocol:
             raise UserError(
@@ -101,6 +103,8 @@ class Learner:
         #: reads them anew
         self._rates = {f: torch.zeros((), device=device) for f in (1.0, *objective.lr_factors)}
         self.optimizer = self._optimizer()
+        #: of the student's weights, once the ordinary protocol begins, where it asks for one
+        self.average: Average | None = None
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.seen = 0
@@ -138,6 +142,10 @@ class Learner:
         how: dict[str, Any] = {"mode": mode} if backend == "inductor" else {"backend": backend}
         self.forward = torch.compile(self.student, **how)
 
+    def deploy(self, student: nn.Module) -> nn.Module:
+        """A network of the student's kind with what the method adds to its prediction."""
+        return Predicting(student, self.objective) if self.objective.adapts else student
+
     @property
     def in_first_stage(self) -> bool:
         """Whether the next step belongs to the stage before the ordinary protocol."""
@@ -160,8 +168,8 @@ class Learner:
         done = self.epoch * self.steps_per_epoch + self.step
         return learning_rate(self.protocol, done, self.steps_per_epoch)
 
-    def _groups(self) -> dict[float, list[nn.Parameter]]:
-        """What is trained now, by the factor on its learning rate."""
+    def _groups(self) -> dict[Group, list[nn.Parameter]]:
+        """What is trained now, by how it is treated."""
         own = self.objective.parameter_groups()
         chosen = list(self.student.parameters())
         if self.in_first_stage:
@@ -173,25 +181,18 @@ class Learner:
             else:
                 chosen = []
             own = own if "method" in trains else {}
-        groups = {1.0: [*chosen, *own.pop(1.0, [])], **own}
-        return {factor: parameters for factor, parameters in groups.items() if parameters}
+        spared = set()
+        if not self.protocol.get("optimizer", {}).get("decay_norms_and_biases", True):
+            spared = undecayed(self.student, self.objective)
+        groups: dict[Group, list[nn.Parameter]] = {}
+        for factor, parameters in {1.0: [*chosen, *own.pop(1.0, [])], **own}.items():
+            for parameter in parameters:
+                group = Group(factor, id(parameter) not in spared)
+                groups.setdefault(group, []).append(parameter)
+        return groups
 
-    def _optimizer(self) -> torch.optim.SGD:
-        optimizer = torch.optim.SGD(
-            [{"params": group} for group in self._groups().values()],
-            lr=self.rate(),
-            momentum=self.protocol["momentum"],
-            weight_decay=self.protocol["weight_decay"],
-            nesterov=self.protocol["nesterov"],
-            fused=self.device.type in FUSED,
-        )
-        self._give_rate(optimizer)
-        return optimizer
-
-    def _give_rate(self, optimizer: torch.optim.Optimizer) -> None:
-        """Have it read the tensor; given one from the start, it would ask for its value."""
-        for group, factor in zip(optimizer.param_groups, self._groups(), strict=True):
-            group["lr"] = self._rates[factor]
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return build(self.protocol, self._groups(), self._rates)
 
     def start_epoch(self) -> None:
         """Set every module to the mode of the current stage."""
@@ -199,6 +200,8 @@ class Learner:
         self.objective.train()
         if self.in_first_stage and not any("student_body" in s.trains for s in self.first):
             self.student.eval()
+        if "ema" in self.protocol and not self.in_first_stage and self.average is None:
+            self.average = Average(self.student, self.protocol["ema"]["decay"])
 
     def train_step(
         self,
@@ -222,6 +225,7 @@ class Learner:
             # The graphs write over what they gave before: nothing of an earlier step is read
             # again, neither this student's features nor any student's gradients.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        batch = smoothed(batch, self.num_classes, self.protocol.get("label_smoothing", 0.0))
         batch = batch._replace(epoch=self.epoch + 1, epochs=int(self.protocol["epochs"]))
         self._update(images, teacher, batch, second)
         self.seen += len(batch.labels)
@@ -252,7 +256,12 @@ class Learner:
                 loss = self.objective.loss(features, teacher, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if "clip_norm" in self.protocol:
+            trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(trained, self.protocol["clip_norm"])
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.student)
         with torch.no_grad():
             self.loss_sum += loss.detach() * len(batch.labels)
             self.correct += (features.logits.argmax(1) == batch.labels).sum()
@@ -291,6 +300,11 @@ class Learner:
                 raise DivergedError(
                     f"the loss on the test images became {record['test_loss']} in {self._where()}"
                 )
+            if self.average is not None:
+                found = evaluate(
+                    self.deploy(self.average.module), test, self.precision, self.device, should_stop
+                )
+                record |= {key.replace("test_", "test_ema_"): value for key, value in found.items()}
         record["seconds"] = round(self.clock.split(), 3)
         self.metrics.append(record)
         was_first = self.in_first_stage
@@ -331,6 +345,7 @@ class Learner:
                 "metrics": self.metrics,
                 "seconds": self.clock.split(keep=True),
                 "precision": self.precision,
+                "average": None if self.average is None else self.average.state_dict(),
             },
             buffer,
         )
@@ -362,7 +377,10 @@ class Learner:
         self.student.load_state_dict(state["student"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._give_rate(self.optimizer)
+        give_rates(self.optimizer, self._groups(), self._rates)
+        if state.get("average") is not None:
+            self.average = Average(self.student, self.protocol["ema"]["decay"])
+            self.average.load_state_dict(state["average"])
         self.loss_sum.copy_(state["loss_sum"])
         self.correct.copy_(state["correct"])
         self.seen, self.metrics = state["seen"], state["metrics"]
@@ -370,25 +388,6 @@ class Learner:
         # It ends as it began, also on a device where "auto" means something else.
         self.precision = state.get("precision", self.precision)
         return True
-
-
-class Clock:
-    """Wall-clock seconds since the epoch began, across resumes: the cohort's, not one run's.
-
-    Args:
-        before: seconds that were spent before a resume.
-    """
-
-    def __init__(self, before: float = 0.0) -> None:
-        self.before, self.since = before, time.monotonic()
-
-    def split(self, keep: bool = False) -> float:
-        """Seconds so far; starts anew unless ``keep``."""
-        now = time.monotonic()
-        total = self.before + now - self.since
-        if not keep:
-            self.before, self.since = 0.0, now
-        return total
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -248,6 +249,32 @@ def setup_of(
         student.shapes, known.shapes, classes, labels, student.classifier, classifier, norms,
         config["train"]["batch_size"],
     )  # fmt: skip
+
+
+def check_mixing(config: dict[str, Any]) -> None:
+    """Refuse mixed images for formulas that ask for an image's own class or number.
+
+    Args:
+        config: the ``method`` part of a run's configuration.
+
+    Raises:
+        UserError: a term does, or sees images a second time.
+    """
+    for term in config["terms"]:
+        kind = registry.get("method", term["name"]).load()
+        for part in kind.__mro__[: kind.__mro__.index(Method)]:
+            asked = {
+                name
+                for key, hook in vars(part).items()
+                if inspect.isfunction(hook) and key != "__init__"
+                for name in hook.__code__.co_names
+            }
+            if asked & {"labels", "indices"} or kind.second_view:
+                raise UserError(
+                    f"method {term['name']!r} asks for each image's own class, number or second"
+                    " view, which images mixed by train.mixup or train.cutmix lack; leave those"
+                    " out for it (train: {mixup: 0, cutmix: 0} at the method), or the method"
+                )
 
 
 def undefined(config: dict[str, Any], setup: Setup) -> str | None:

@@ -1,4 +1,4 @@
-"""How quickly a cohort trains."""
+"""How quickly a cohort trains, and how long its epochs take."""
 
 from __future__ import annotations
 
@@ -35,4 +35,23 @@ class Pace:
         return rate
 
 
-__all__ = ["Pace"]
+class Clock:
+    """Wall-clock seconds since the epoch began, across resumes: the cohort's, not one run's.
+
+    Args:
+        before: seconds that were spent before a resume.
+    """
+
+    def __init__(self, before: float = 0.0) -> None:
+        self.before, self.since = before, time.monotonic()
+
+    def split(self, keep: bool = False) -> float:
+        """Seconds so far; starts anew unless ``keep``."""
+        now = time.monotonic()
+        total = self.before + now - self.since
+        if not keep:
+            self.before, self.since = 0.0, now
+        return total
+
+
+__all__ = ["Clock", "Pace"]

@@ -29,6 +29,8 @@ def contents(learner: Learner) -> dict[str, Any]:
             "method": _fetched(method),
             "teacher_classifier": None if classifier is None else _fetched(classifier),
         }
+    if learner.average is not None:
+        found["ema"] = _fetched(learner.average.module)
     return found
 
 

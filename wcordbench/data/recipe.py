@@ -1,0 +1,88 @@
+"""Today's augmentations: torchvision's transforms of each image, mixtures of a batch.
+
+Both work on the pixels that an epoch's crops and flips have left, in memory or streamed alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from wcordbench.errors import UserError
+from wcordbench.seeds import derive
+from wcordbench.suite.transforms import TRANSFORMS
+
+
+class Transforms:
+    """torchvision's transforms of one image after another.
+
+    What an image gets depends on (seed, epoch, its number) alone: its transforms draw from
+    torch's generator of the CPU, which is seeded for it and restored.
+
+    Args:
+        named: of a run's configuration, each with a ``name`` and its options.
+        size: height and width of the images; they are kept.
+        seed: with the epoch and the number it decides everything.
+
+    Raises:
+        UserError: torchvision refuses an option's value.
+    """
+
+    def __init__(self, named: list[dict[str, Any]], size: tuple[int, ...], seed: int) -> None:
+        self.seed = seed
+        parts = []
+        for each in named:
+            name, options = each["name"], {k: v for k, v in each.items() if k != "name"}
+            if name == "random_resized_crop":
+                options |= {"size": tuple(size), "antialias": True}
+            try:
+                parts.append(getattr(v2, TRANSFORMS[name][0])(**options))
+            except (TypeError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise UserError(
+                    f"train.augment.transforms: {name} does not take these options: {reason}"
+                ) from None
+        self.transform = v2.Compose(parts)
+
+    def __call__(self, pixels: Tensor, numbers: list[int], epoch: int) -> Tensor:
+        """Images uint8 ``(B, H, W, C)``, their numbers, the epoch; as many, as large."""
+        changed = []
+        with torch.random.fork_rng(devices=[]):
+            for image, number in zip(pixels.permute(0, 3, 1, 2), numbers, strict=True):
+                torch.default_generator.manual_seed(derive(self.seed, "transforms", epoch, number))
+                changed.append(self.transform(image))
+        return torch.stack(changed).permute(0, 2, 3, 1).contiguous()
+
+
+class Mix:
+    """mixup (Zhang et al., ICLR 2018) and cutmix (Yun et al., ICCV 2019) of a batch with itself.
+
+    Args:
+        num_classes: K.
+        mixup, cutmix: α of each; 0 for none. With both, a batch has either.
+        seed: with the epoch and the step it decides everything.
+    """
+
+    def __init__(self, num_classes: int, mixup: float, cutmix: float, seed: int) -> None:
+        self.seed, self.num_classes = seed, num_classes
+        self.ways = [
+            way(alpha=alpha, num_classes=num_classes)
+            for way, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix))
+            if alpha
+        ]
+
+    def __call__(
+        self, pixels: Tensor, labels: Tensor, epoch: int, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """Images uint8 ``(B, H, W, C)`` and labels ``(B,)`` to images and ``(B, K)``."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive(self.seed, "mix", epoch, step))
+            way = self.ways[int(torch.randint(len(self.ways), ()))]
+            images, soft = way(pixels.permute(0, 3, 1, 2).float(), labels)
+        return images.round_().to(torch.uint8).permute(0, 2, 3, 1), soft.float()
+
+
+__all__ = ["Mix", "Transforms"]
