@@ -240,6 +240,25 @@ def test_numbers_have_a_rule_and_a_protocol_and_stand_beside_their_rule_only(
     assert len(shown) == 7 * 18 - 1 and {number.rule for number in shown} == {"last"}
 
 
+def test_later_methods_stand_beside_numbers_of_the_best_epoch_alone(tmp_path: Path) -> None:
+    suite = load_suite(SUITES / "later.yaml")
+    rows = {
+        rule: dict(build(suite, expand(suite), Store(tmp_path), None, rule).rows)
+        for rule in ("last", "best")
+    }
+    number = rows["best"]["DKD"][0].published
+    assert number is not None
+    assert (number.mean, number.rule, number.protocol) == (71.97, "best", "mdistiller-240-best")
+    assert rows["last"]["DKD"][0].published is None
+    # Trained with two views, another batch or another schedule: a number, but not of this run.
+    for row in ("MLKD-LS", "ReviewKD", "NORM"):
+        assert not any(e.published for e in rows["best"][row])
+    for rule, found in rows.items():
+        shown = [e.published for entries in found.values() for e in entries if e.published]
+        assert shown and {n.rule for n in shown} == {rule}
+        assert not any(n.protocol.startswith("quoted") for n in shown)
+
+
 def test_an_edited_suite_does_not_become_the_published_protocol(tmp_path: Path) -> None:
     text = (SUITES / "cifar100.yaml").read_text(encoding="utf-8")
     suite = read(text.replace("learning_rate: 0.05\n", "learning_rate: 0.1\n"), tmp_path)

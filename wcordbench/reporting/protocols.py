@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wcordbench import registry
+from wcordbench.reporting.published import PROTOCOLS
 from wcordbench.results.store import Store
 
 FOLDER = Path(__file__).parent
@@ -32,8 +33,10 @@ CHANGES_REMARK = (
 )
 NUMBERS_REMARK = (
     "A published number is set beside a score of the same epoch's rule and the same configuration"
-    " only (`wcordbench table --rule`). A protocol that begins with `quoted` is of numbers that"
-    " one paper quotes from another."
+    " only (`wcordbench table --rule`). The last column names the suites whose runs a protocol's"
+    " numbers are of, as far as they have the pair; without one, `--compare published` alone shows"
+    " them, and where the epoch is not stated, nothing does. A protocol that begins with `quoted`"
+    " is of numbers that one paper quotes from another."
 )
 GAPS_REMARK = (
     "Best epoch on the test images minus last epoch, top-1 accuracy in points: mean ± sample"
@@ -100,10 +103,16 @@ def _numbers() -> str:
         counts[key] += 1
         methods.setdefault(key, {})[row["method"].partition("(")[0]] = None
     rows = [
-        (protocol, rule, count, ", ".join(methods[protocol, rule]))
+        (
+            protocol,
+            rule,
+            count,
+            ", ".join(methods[protocol, rule]),
+            ", ".join(f"`{name}`" for name in PROTOCOLS.get(protocol, ())),
+        )
         for (protocol, rule), count in counts.items()
     ]
-    return _markdown(("protocol", "epoch", "numbers", "of"), rows, right=(2,))
+    return _markdown(("protocol", "epoch", "numbers", "of", "suites"), rows, right=(2,))
 
 
 def gaps(store: Store) -> dict[str, dict[str, list[float]]]:
