@@ -56,6 +56,7 @@ check: $(READY)
 reference: $(READY)
 	$(BIN)/wcordbench schema --out suites/suite.schema.json
 	$(BIN)/wcordbench schema --format markdown --out docs/suites.md
+	$(BIN)/python -m wcordbench.reporting.freeze
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
