@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.data import layouts
 from wcordbench.data import stream
 from wcordbench.data.files import ImageFiles
 from wcordbench.errors import UserError
-from wcordbench.results.store import Store
+from wcordbench.results.store import RunFolder, Store
 from wcordbench.suite import expand, load_suite
 from wcordbench.training import cohort
 from wcordbench.training.cohort import Cohort
@@ -61,7 +65,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def train(
-    place: Path, out: str, *sets: str, stop: Callable[[], bool] = lambda: False
+    place: Path, out: str, *sets: str, stop: Callable[[], bool] = lambda: False, every: float = 1e9
 ) -> dict[str, Any]:
     """Everything that must agree, by run."""
     store = Store(place / out)
@@ -71,7 +75,7 @@ def train(
     for runs in (teacher, students):
         told = stop if runs is students else lambda: False
         events: list[dict[str, Any]] = []
-        Cohort(runs, store, place / "data", torch.device("cpu"), events.append, told, 1e9).train()
+        Cohort(runs, store, place / "data", torch.device("cpu"), events.append, told, every).train()
     found = {}
     for run in (*teacher, *students):
         folder = store.folder(run)
@@ -100,6 +104,24 @@ def test_in_memory_streamed_and_from_disk_are_the_same_run(
     assert train(place, "kept", NONE, "dataset.cache=8") == held
 
 
+@pytest.mark.parametrize("name", ["tiny_imagenet", "imagenet"])
+def test_the_known_layouts_train_the_same_both_ways(
+    place: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "imagenet":
+        layouts.imagenet(place / "data", "devkit")
+        options = "options: {image_size: 16, resize: 18}"
+    else:
+        layouts.tiny(place / "data")
+        options = "size: 16"
+    head, rest = SUITE.split("  name: imagefolder\n")
+    rest = rest.split("\n", 1)[1]
+    (place / "s.yaml").write_text(f"{head}  name: {name}\n  {options}\n{rest}")
+    held = train(place, "held")
+    monkeypatch.setenv(stream.LOADERS, "1")
+    assert train(place, "streamed", NONE) == held
+
+
 def _once(read: Callable[[ImageFiles, int], Any], seen: Counter[Path]) -> Any:
     """Reads a file for the survey and for the array on disk, and never again."""
 
@@ -126,6 +148,35 @@ def test_stopped_in_mid_epoch_and_resumed_with_other_processes(
     with pytest.raises(StoppedError):
         train(place, "cut", NONE, stop=stop)
     monkeypatch.setenv(stream.LOADERS, "0")
+    assert train(place, "cut", NONE) == held
+
+
+def _train_and_die(place: Path) -> None:
+    asked = 0
+
+    def die() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 6:  # in the third step of four of the first epoch
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    train(place, "cut", NONE, stop=die, every=0.0)
+
+
+def test_killed_in_mid_epoch_and_resumed_with_other_processes(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = train(place, "held")
+    monkeypatch.setenv(stream.LOADERS, "2")
+    process = multiprocessing.get_context("fork").Process(target=_train_and_die, args=(place,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    stores = [RunFolder(file.parent) for file in (place / "cut").rglob("checkpoint.pt")]
+    states = [torch.load(s.read_sealed("checkpoint.pt"), weights_only=True) for s in stores]
+    assert [(x["epoch"], x["step"]) for x in states] == [(0, 2), (0, 2)]
+    monkeypatch.setenv(stream.LOADERS, "1")
     assert train(place, "cut", NONE) == held
 
 
