@@ -66,6 +66,7 @@ class Dataset(Strict):
     )
     memory: Annotated[float | None, BeforeValidator(_gib), in_unit("GiB", 8)] = Field(
         None,
+        json_schema_extra={"anyOf": [{"const": "auto"}, {"type": "number"}, {"type": "null"}]},
         description="GiB that the images may take in memory; a folder of images that does not fit"
         " is decoded as it is needed, to the same pixels; auto: half of what is free, shared by the"
         " processes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def beside(suite: Path, path: str) -> Path:
         ValueError: there is no home folder of that name.
     """
     try:
-        return suite.parent.resolve() / Path(path).expanduser()
+        return Path(os.path.normpath(suite.parent.resolve() / Path(path).expanduser()))
     except RuntimeError as error:
         raise ValueError(str(error)) from None
 
