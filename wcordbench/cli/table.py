@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,8 +25,10 @@ from wcordbench.errors import UserError
 if TYPE_CHECKING:
     from wcordbench.reporting.published import Rule
     from wcordbench.reporting.table import Table
+    from wcordbench.results.size import Size
+    from wcordbench.results.store import Store
     from wcordbench.suite import Suite
-    from wcordbench.suite.runs import Cell
+    from wcordbench.suite.runs import Cell, Run
 
 
 def command(
@@ -75,6 +78,13 @@ def command(
             show_default=False,
         ),
     ] = None,
+    size: Annotated[
+        bool,
+        typer.Option(
+            "--size",
+            help="Add the parameters and multiply-accumulates of what is deployed, in millions.",
+        ),
+    ] = False,
     set_: Set = None,
     pair: PairOption = None,
     method: MethodOption = None,
@@ -98,6 +108,7 @@ def command(
         raise UserError("--baseline says what --significance compares with; give that as well")
     if metric is not None and suite is None:
         raise UserError("--metric shows a measurement of one suite's runs; name the suite")
+    size_of = _size_of(form) if size else None
     rules = _rules(rule, best_epoch)
     shown_beside = comparison(compare)
     store = Store(existing(results))
@@ -105,7 +116,7 @@ def command(
     def text(loaded: Suite, cells: list[Cell], base: str | None) -> str:
         texts: dict[str, str] = {}
         for epoch in rules:
-            table = build(loaded, cells, store, shown_beside, epoch, metric)
+            table = build(loaded, cells, store, shown_beside, epoch, metric, size_of)
             if base is not None:
                 table = against(table, base)
             texts[epoch] = _laid_out(loaded, table, form, layout)
@@ -138,6 +149,14 @@ def command(
         raise UserError(f"no suite in {nearby()} can be shown; mend what is named above")
     if not shown:
         raise UserError(f"no suite in {nearby()} has a finished run in {results}; run one first")
+
+
+def _size_of(form: str) -> Callable[[Run, Store], Size | None]:
+    if form == "latex":
+        raise UserError("--size is not laid out as LaTeX; give --format markdown, csv or json")
+    from wcordbench.training.size import size_of  # networks are built, without weights
+
+    return size_of
 
 
 def _rules(rule: str | None, best_epoch: bool) -> list[Rule]:

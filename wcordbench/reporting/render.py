@@ -24,6 +24,7 @@ from wcordbench.reporting.parts import (
     versus,
 )
 from wcordbench.reporting.table import Table
+from wcordbench.results.size import Size
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 
@@ -66,6 +67,7 @@ def _grid(table: Table, bold: Callable[[str], str], say: Callable[[str], str]) -
         for column in table.compared:
             delta = entries[column].delta
             line.append("" if delta is None else signed(delta))
+        line += [str(entries[column].size or "") for column in table.sized]
         if ranks:
             line.append(str(ranks[name]) if name in ranks else "")
         grid.append(line)
@@ -77,13 +79,15 @@ def _headers(table: Table) -> tuple[list[str], list[str]]:
     teachers, students = list(map(printed, table.teachers)), list(map(printed, table.students))
     teachers += [f"Δ {teachers[c]}" for c in table.compared]
     students += [f"Δ {students[c]}" for c in table.compared]
+    teachers += [f"Size {teachers[c]}" for c in table.sized]
+    students += [f"Size {students[c]}" for c in table.sized]
     rank = ["Mean rank"] if table.ranks else []
     return [*teachers, *rank], [*students, *("" for _ in rank)]
 
 
 def _labels(table: Table) -> list[str]:
     """The pairs' labels, in the line below the students'."""
-    labels = [*table.labels, *(table.labels[c] for c in table.compared)]
+    labels = [*table.labels, *(table.labels[c] for c in (*table.compared, *table.sized))]
     return labels + [""] * bool(table.ranks)
 
 
@@ -144,6 +148,13 @@ def _records(table: Table) -> list[dict[str, Any]]:
                     "rank_columns": ranks[name].columns if name in ranks else None,
                     "notes": "; ".join(table.notes[i - 1] for i in entry.notes) or None,
                     **(versus(table, entry) if table.baseline is not None else {}),
+                    **(
+                        entry.size._asdict()
+                        if entry.size is not None
+                        else dict.fromkeys(Size._fields)
+                        if table.sized
+                        else {}
+                    ),
                 }
             )
     return records

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -13,11 +13,12 @@ from wcordbench.reporting import published
 from wcordbench.reporting.published import Beside, Rule
 from wcordbench.reporting.remarks import Footnotes, remarks
 from wcordbench.results import evaluations
+from wcordbench.results.size import Size
 from wcordbench.results.statistics import Difference, Verdict
 from wcordbench.results.store import Store
 from wcordbench.results.summary import Summary, summarise
 from wcordbench.results.teachers import summarise_teacher
-from wcordbench.suite.runs import Cell
+from wcordbench.suite.runs import Cell, Run
 from wcordbench.suite.schema import Suite
 
 METRICS = {
@@ -27,6 +28,10 @@ METRICS = {
 }
 BEST_EPOCH = "BEST epoch on the test set: top-1 accuracy (%)"
 Compare = Literal["published", "none"]
+SIZES = (
+    "Size: parameters and multiply-accumulates of one image, in millions, of what predicts: with"
+    " what a method adds to the student, without a head that it does not use"
+)
 
 
 def measured(suite: Suite, best_epoch: bool = False) -> str:
@@ -54,6 +59,7 @@ class Entry:
             seeds in common (see :func:`wcordbench.reporting.compare.against`).
         verdict: on the published number, where that was asked for (see
             :func:`wcordbench.reporting.compare.judged`).
+        size: of what is deployed, where that was asked for.
     """
 
     summary: Summary | None
@@ -63,6 +69,7 @@ class Entry:
     notes: tuple[int, ...] = ()
     versus: Difference | None = None
     verdict: Verdict | None = None
+    size: Size | None = None
 
     @property
     def delta(self) -> float | None:
@@ -110,6 +117,12 @@ class Table:
         """The columns in which at least one of ours stands beside a published number."""
         columns = range(len(self.students))
         return [c for c in columns if any(entries[c].delta is not None for _, entries in self.rows)]
+
+    @property
+    def sized(self) -> list[int]:
+        """The columns in which sizes are shown."""
+        columns = range(len(self.students))
+        return [c for c in columns if any(entries[c].size for _, entries in self.rows)]
 
     @property
     def ranks(self) -> dict[str, Rank]:
@@ -167,6 +180,7 @@ def build(
     compare: Compare | None,
     rule: Rule = "last",
     measurement: str | None = None,
+    size_of: Callable[[Run, Store], Size | None] | None = None,
 ) -> Table:
     """Read the store and lay a suite's table out.
 
@@ -181,6 +195,7 @@ def build(
             those of the same rule.
         measurement: show what was measured of the runs under this name after their training
             (see :mod:`wcordbench.results.evaluations`), never beside published numbers.
+        size_of: tells the size of what is deployed of a run; None leaves sizes out.
 
     Raises:
         UserError: a result is damaged, there is nothing published to compare with, or no best
@@ -230,6 +245,7 @@ def build(
                     beside.number if beside is not None and shows else None,
                     alike=alike,
                     notes=footnotes.of(name, pair, of[0] if of else None, summary),
+                    size=size_of(of[0].run, store) if of and size_of is not None else None,
                 )
             )
         rows.append((name, entries))
@@ -243,7 +259,10 @@ def build(
         [p.student for p in pairs],
         rows,
         footnotes.texts,
-        remarks(suite, pairs, seeds, rows, footnotes, rule),
+        [
+            *remarks(suite, pairs, seeds, rows, footnotes, rule),
+            *([SIZES] if size_of is not None else []),
+        ],
         pairs=[p.name for p in pairs],
         labels=[p.label or "" for p in pairs] if any(p.label for p in pairs) else [],
     )
