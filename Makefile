@@ -1,4 +1,4 @@
-# make reproduce   train and print the tables, at the scale this machine manages
+# make reproduce   train and print the tables, at the scale this machine manages; STAGE= chooses
 # make test        the tests (a few minutes on 2 cores)
 # make check       ruff and mypy
 # make bench       the speed benchmarks, a few minutes; results go to benchmarks/results/ (bench-full: longer)
@@ -9,32 +9,78 @@ RESULTS ?= reproduced
 DATA ?= data
 BIN := .venv/bin
 READY := .venv/.ready
-CUDA := $(shell nvidia-smi -L 2>/dev/null | grep -c GPU)
+CUDA ?= $(shell nvidia-smi -L 2>/dev/null | grep -c GPU)
+WCORDBENCH := $(BIN)/wcordbench
+PLACE := --results $(RESULTS) --data $(DATA)
+ONE_PAIR := --pair 'resnet56->resnet20' --seed 0
 
-ifneq ($(SUITE),)
-SUITES := $(SUITE)
-SCALE := as asked
-else ifeq ($(CUDA),0)
-SUITES := suites/digits.yaml suites/digits_privileged.yaml
-SCALE := no CUDA device here, so the embedded suite: real handwritten digits, at most 10 minutes on 2 cores
+# Each stage ends in a table:
+#   digits  handwritten digits, a narrow student: minutes on 2 cores, no CUDA device, no download
+#   pair    one pair of the supplement's Table 1, one seed
+#   table1  the supplement's Table 1: seven pairs, five seeds
+#   all     every stage, then the paper's two suites of all methods
+# Without STAGE: digits, and with a CUDA device pair as well. SUITE=FILE trains one suite instead.
+ifeq ($(CUDA),0)
+STAGES := digits
 else
-SUITES := suites/cifar100.yaml suites/cifar100_cross.yaml
-SCALE := $(CUDA) CUDA device(s) here, so the paper's suites at full scale: this takes days
+STAGES := digits pair
 endif
+ifneq ($(STAGE),)
+STAGES := $(if $(filter all,$(STAGE)),digits pair table1 paper,$(STAGE))
+endif
+UNKNOWN := $(filter-out digits pair table1 paper,$(STAGES))
 
-.PHONY: reproduce test test-slow check reference bench bench-full format clean
+.PHONY: reproduce announce estimate stage-digits stage-pair stage-table1 stage-paper test test-slow check reference bench bench-full format clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
 
+ifneq ($(SUITE),)
+reproduce: $(READY)
+	@echo "Reproducing $(SUITE); results go to $(RESULTS)/"
+	$(WCORDBENCH) run $(SUITE) $(PLACE)
+	$(WCORDBENCH) table $(SUITE) --results $(RESULTS)
+else ifneq ($(UNKNOWN),)
 reproduce:
-	@echo "Reproducing $(SUITES) ($(SCALE)); results go to $(RESULTS)/"
-	@$(MAKE) --silent $(READY)
-	@for suite in $(SUITES); do \
-	  $(BIN)/wcordbench run $$suite --results $(RESULTS) --data $(DATA) || exit $$?; \
-	done
-	@for suite in $(SUITES); do echo; $(BIN)/wcordbench table $$suite --results $(RESULTS); done
+	@echo "STAGE=$(STAGE) is unknown; valid: digits, pair, table1, all" >&2; exit 2
+else
+reproduce: announce estimate $(STAGES:%=stage-%)
+	@echo; echo "Done: $(STAGES). More: make reproduce STAGE=pair, STAGE=table1 or STAGE=all"
+endif
+
+announce: $(READY)
+	@echo "Stages: $(STAGES) ($(CUDA) CUDA devices); results go to $(RESULTS)/"
+
+# Nothing is trained before it is said what it takes.
+estimate: $(READY) announce
+ifneq ($(CUDA),0)
+	$(if $(filter pair,$(STAGES)),$(WCORDBENCH) plan suites/table1.yaml $(ONE_PAIR) $(PLACE))
+	$(if $(filter table1,$(STAGES)),$(WCORDBENCH) plan suites/table1.yaml $(PLACE))
+	$(if $(filter paper,$(STAGES)),$(WCORDBENCH) plan suites/cifar100.yaml $(PLACE))
+	$(if $(filter paper,$(STAGES)),$(WCORDBENCH) plan suites/cifar100_cross.yaml $(PLACE))
+endif
+
+stage-digits: estimate
+	$(WCORDBENCH) run suites/digits_kd.yaml $(PLACE)
+	@echo
+	$(WCORDBENCH) table suites/digits_kd.yaml --results $(RESULTS)
+	@echo
+	$(WCORDBENCH) compare suites/digits_kd.yaml --baseline student --results $(RESULTS)
+
+stage-pair: estimate | $(filter stage-digits,$(STAGES:%=stage-%))
+	$(WCORDBENCH) run suites/table1.yaml $(ONE_PAIR) $(PLACE)
+	$(WCORDBENCH) table suites/table1.yaml $(ONE_PAIR) --results $(RESULTS)
+
+stage-table1: estimate | $(filter stage-digits stage-pair,$(STAGES:%=stage-%))
+	$(WCORDBENCH) run suites/table1.yaml $(PLACE)
+	$(WCORDBENCH) table suites/table1.yaml --results $(RESULTS)
+
+stage-paper: estimate | $(filter stage-digits stage-pair stage-table1,$(STAGES:%=stage-%))
+	$(WCORDBENCH) run suites/cifar100.yaml $(PLACE)
+	$(WCORDBENCH) table suites/cifar100.yaml --results $(RESULTS)
+	$(WCORDBENCH) run suites/cifar100_cross.yaml $(PLACE)
+	$(WCORDBENCH) table suites/cifar100_cross.yaml --results $(RESULTS)
 
 $(READY): pyproject.toml constraints.txt
 	@echo "Setting up .venv (PyTorch is a large download)"

@@ -10,7 +10,7 @@ import typer
 from wcordbench.errors import UserError
 
 #: what a new user is shown first
-DEFAULT = "digits"
+DEFAULT = "digits_kd"
 
 
 def command(

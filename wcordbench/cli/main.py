@@ -15,6 +15,7 @@ from wcordbench.cli import (
     data,
     evaluate,
     export,
+    fetch,
     forget,
     init,
     log,
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.command("init")(init.command)
 app.command("run")(run.command)
+app.command("fetch")(fetch.command)
 app.command("plan")(plan.command)
 app.command("status")(status.command)
 app.command("table")(table.command)

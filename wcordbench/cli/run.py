@@ -137,8 +137,9 @@ def command(
         with listening(lines.append):
             lines += compare_images(set(runs) - set(todo), store, data)
         if todo:
-            from wcordbench.suite.check import check_shapes  # imports torch
+            from wcordbench.suite.check import check_fetched, check_shapes  # imports torch
 
+            check_fetched(loaded, suite)
             _look(loaded, data)
             if commit()["clean"] is False:
                 lines.append(UNCOMMITTED)

@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,10 +95,11 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
         )
         given = pair.teacher
         key = "pretrained" if given.pretrained else "checkpoint"
-        if given.pretrained or (given.checkpoint and (suite.task or "classes" in meta)):
+        readable = given.checkpoint is not None and (suite.task or "classes" in meta)
+        if given.pretrained or (readable and not to_fetch(given)):
             attempt(
                 functools.partial(_weights, given, classes, sizes["teacher"], channels),
-                f"{given.pretrained or given.checkpoint} cannot be read",
+                f"{_file(given)} cannot be read",
                 "pairs",
                 i,
                 "teacher",
@@ -185,9 +187,38 @@ def _weights(teacher: Teacher, classes: int, size: int, channels: int) -> None:
         return
     with torch.random.fork_rng(devices=[]):
         model = models.create(teacher.model, classes, size, channels)
-    file = teacher.pretrained or teacher.checkpoint
-    assert file is not None
-    models.load_checkpoint(model, file, transfer=bool(teacher.pretrained))
+    models.load_checkpoint(model, _file(teacher), transfer=bool(teacher.pretrained))
+
+
+def _file(teacher: Teacher) -> str:
+    """The path of a teacher's file; "True" for weights that a library has."""
+    return str(teacher.checkpoint.file if teacher.checkpoint else teacher.pretrained)
+
+
+def to_fetch(teacher: Teacher) -> bool:
+    """Whether a teacher's file is a download that is not there yet."""
+    source = teacher.checkpoint
+    return source is not None and source.url is not None and not Path(source.file).is_file()
+
+
+def check_fetched(suite: Suite, file: Path) -> None:
+    """Refuse to train with teachers that are yet to be downloaded.
+
+    Args:
+        suite: whose teachers.
+        file: the suite's file, for the command to give.
+
+    Raises:
+        UserError: one is not there.
+    """
+    for i, pair in enumerate(suite.pairs):
+        if to_fetch(pair.teacher):
+            assert pair.teacher.checkpoint is not None
+            raise suite.mistake(
+                f": {pair.teacher.checkpoint.file} is yet to be downloaded; get it with:"
+                f" wcordbench fetch {file}",
+                "pairs", i, "teacher", "checkpoint",
+            )  # fmt: skip
 
 
 def _option(suite: Suite, name: str, default: int) -> int:

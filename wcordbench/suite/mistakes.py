@@ -94,6 +94,10 @@ class _Repair:
                 at = self._in_original(mistake.at)
                 if mistake.message == "is missing" and at in self.meant:
                     continue  # the unknown key that was meant to be it is named
+                if any(at == m[:-1] and m[-1] for m in self.meant):
+                    continue  # what a mapping lacks may be what a misspelt key of it says
+                if any(at[:-1] == r[:-1] and repr(r[-1]) in mistake.message for r in self.replaced):
+                    continue  # it misses what was left out here
                 if at not in known and not any(_within(at, r) for r in self.replaced):
                     self.found.append(Mistake(_at(mistake, at), *at))
             # From the end, so that the numbers of items before it stay.
@@ -110,6 +114,8 @@ class _Repair:
 
     def _mend(self, at: Location) -> None:
         """Drop or replace what stands at a place."""
+        if "checkpoint" in at:  # of half a source nothing can be said
+            at = at[: at.index("checkpoint") + 1]
         target: Any = self.data
         for i, part in enumerate(at):
             here = at[: i + 1]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wcordbench.suite.base import Mistake
+from wcordbench.suite.source import default_path
 
 #: keys of a teacher that name a file
 _OF_TEACHER = ("checkpoint", "pretrained")
@@ -42,13 +43,17 @@ def resolve(suite: Path, data: dict[str, Any]) -> Mistake | None:
             continue
         for key in _OF_TEACHER:
             given = teacher.get(key)
+            source = given if key == "checkpoint" and isinstance(given, dict) else None
+            if source is not None:
+                given = default_path(source)
             if not isinstance(given, str) or not given:
                 continue
             at = ("pairs", i, "teacher", key)
             try:
                 found = beside(suite, given)
                 here = Path(given).absolute()
-                if not found.exists() and here.exists():
+                fetched = source is not None and "url" in source
+                if not fetched and not found.exists() and here.exists():
                     return Mistake(
                         f": {found} does not exist, but {here} does; paths in a suite are relative"
                         " to its file: move the one to the other, or write the absolute path",
@@ -57,5 +62,8 @@ def resolve(suite: Path, data: dict[str, Any]) -> Mistake | None:
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or error
                 return Mistake(f": {given!r} cannot be read ({reason})", *at)
-            teacher[key] = str(found)
+            if source is None:
+                teacher[key] = str(found)
+            else:
+                source["path"] = str(found)
     return None

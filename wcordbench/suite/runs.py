@@ -14,6 +14,7 @@ from typing import Any
 from wcordbench import registry
 from wcordbench.suite.code import code_of
 from wcordbench.suite.schema import MethodSpec, MethodTerm, Pair, Suite, Train, merge
+from wcordbench.suite.source import Source
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,24 @@ def _checkpoint(suite: Suite, number: int, key: str, path: str) -> str:
         raise suite.mistake(f": {path!r} cannot be read ({reason})", *at) from None
 
 
+def _digest_of(suite: Suite, number: int, source: Source) -> str:
+    """A given teacher's SHA-256: the suite's own word, or the file's.
+
+    A download need not be there for a table; training refuses a file of another content.
+    """
+    if source.sha256 is None:
+        return _checkpoint(suite, number, "checkpoint", source.file)
+    if source.url is None or Path(source.file).is_file():
+        found = _checkpoint(suite, number, "checkpoint", source.file)
+        if found != source.sha256:
+            raise suite.mistake(
+                f": {source.file} has the SHA-256 {found}, the suite gives {source.sha256};"
+                " delete the file and fetch it again, or correct the suite",
+                "pairs", number, "teacher", "checkpoint", "sha256",
+            )  # fmt: skip
+    return source.sha256
+
+
 def teacher_run(suite: Suite, pair: Pair) -> Run | None:
     """The run that trains a pair's teacher; None where a checkpoint is given."""
     if pair.teacher.checkpoint is not None:
@@ -205,14 +224,14 @@ def expand(suite: Suite) -> list[Cell]:
     view, privileged = (v.config(suite.dataset) for v in (suite.views.student, suite.views.teacher))
     resolved = {method.title: method.terms() for method in suite.methods}
     for number, pair in enumerate(suite.pairs):
-        run = teachers[pair.name]
+        run, given = teachers[pair.name], pair.teacher.checkpoint
         source: dict[str, Any] = {"model": pair.teacher.model}
         if privileged is not None:
             source["view"] = privileged
         if run is not None:
             source["run"] = run.id
-        elif pair.teacher.checkpoint is not None:
-            source["checkpoint"] = _checkpoint(suite, number, "checkpoint", pair.teacher.checkpoint)
+        elif given is not None:
+            source["checkpoint"] = _digest_of(suite, number, given)
         for method in suite.methods:
             spec = method.on(pair)
             terms = resolved[spec.title] if spec is method else spec.terms()
@@ -235,7 +254,7 @@ def expand(suite: Suite) -> list[Cell]:
                         Run(
                             config,
                             run if terms else None,
-                            pair.teacher.checkpoint,
+                            given.file if given else None,
                             suite.dataset.memory,
                             keep,
                             pair.teacher.allow_chance,

@@ -38,6 +38,8 @@ from wcordbench.suite.base import (
 from wcordbench.suite.dataset import Dataset, Task, View, Views
 from wcordbench.suite.method import WEIGHTS, MethodSpec, MethodTerm
 from wcordbench.suite.protocol import MethodOverride, Train, TrainOverride, merge
+from wcordbench.suite.source import Source as WeightsSource
+from wcordbench.suite.source import written
 from wcordbench.suite.sweep import Swept, in_file
 
 
@@ -69,9 +71,9 @@ class Teacher(Strict):
         " plugin's",
         examples=["resnet56"],
     )
-    checkpoint: str | None = Field(
+    checkpoint: Annotated[WeightsSource | None, BeforeValidator(written)] = Field(
         None,
-        description="a finished teacher: path of {'model': state_dict}",
+        description="a finished teacher: a file that holds a state_dict, by its path or a mapping",
         examples=["wrn_40_2.pth"],
     )
     allow_chance: bool = Field(
@@ -297,7 +299,7 @@ class Suite(Strict):
             raise Mistake(error.message, "dataset", *error.at) from None
         for i, pair in enumerate(self.pairs if self.dataset.holdout else ()):
             for key in ("checkpoint", "pretrained"):
-                if isinstance(getattr(pair.teacher, key), str):
+                if isinstance(getattr(pair.teacher, key), str | WeightsSource):
                     raise Mistake(
                         ": a file's network may have been trained on the images that"
                         " dataset.holdout keeps from training; leave one of them out",

@@ -74,7 +74,11 @@ def correlation_differences(
 
 def _teacher_weights(suite: Suite, cell: Cell, store: Store) -> Path:
     run = teacher_run(suite, cell.pair)
-    return Path(cell.pair.teacher.checkpoint or "") if run is None else _weights(run, store)
+    given = cell.pair.teacher.checkpoint
+    if run is None and given is not None:
+        return Path(given.file)
+    assert run is not None
+    return _weights(run, store)
 
 
 def _weights(run: Run, store: Store) -> Path:
