@@ -15,6 +15,7 @@ from wcordbench.data import base, kept, stream
 from wcordbench.data.base import Dataset, ImageFiles, listening
 from wcordbench.data.batches import TestBatches, TrainingBatches
 from wcordbench.data.memory import allowing
+from wcordbench.data.recipe import Transforms
 from wcordbench.data.survey import survey
 from wcordbench.errors import UserError
 
@@ -96,6 +97,19 @@ def test_batches_are_the_same_bits(root: Path, processes: int, more: dict[str, A
         for (a, x), (b, y) in zip(want, got, strict=True):
             assert torch.equal(a, b) and torch.equal(x.labels, y.labels)
             assert torch.equal(x.indices, y.indices)
+
+
+def test_transforms_of_each_image_are_the_same_bits(root: Path, processes: int) -> None:
+    named = [
+        {"name": "random_resized_crop", "scale": [0.3, 1.0]},
+        {"name": "color_jitter", "brightness": 0.4},
+    ]
+    held, streamed = (
+        training(load(root, gib), transforms=Transforms(named, (12, 12), 5)) for gib in (None, NONE)
+    )
+    for epoch in (0, 1):
+        for (a, _), (b, _) in zip(held.epoch(epoch), streamed.epoch(epoch), strict=True):
+            assert torch.equal(a, b)
 
 
 def test_an_epoch_goes_on_anywhere(root: Path, processes: int) -> None:

@@ -61,7 +61,7 @@ class TrainingBatches:
         self.labels = torch.from_numpy(images.labels).to(device)
         self.stream: Stream | None = None
         if isinstance(images, ImageFiles):
-            self.stream = Stream(images, device, self.augment)
+            self.stream = Stream(images, device, self.augment, transforms)
         else:
             self.pixels = torch.from_numpy(self.augment.pad(images.pixels)).to(device)
         self.size = images.shape[1:3]
@@ -105,14 +105,14 @@ class TrainingBatches:
         draws = self._plan(order, epoch, start)
         batches: Iterator[Tensor] = iter(())
         if self.stream is not None:
-            batches = self.stream.batches(draws)
+            batches = self.stream.batches(draws, epoch)
         for step in range(start, len(self)):
             indices = here[self._part(step)]
             if self.stream is None:
                 pixels = self.augment.cut(self.pixels, indices, next(draws)[1])
             else:
                 pixels = next(batches)
-            if self.transforms is not None:
+            if self.transforms is not None and self.stream is None:
                 numbers = order[self._part(step)].tolist()
                 pixels = self.transforms(pixels, numbers, epoch)
             batch = Batch(self.labels[indices], indices)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from wcordbench.data.augment import CropFlip, Drawn
 from wcordbench.data.files import ImageFiles
+from wcordbench.data.recipe import Transforms
 from wcordbench.errors import UserError
 
 #: how many processes decode; by default as many as the training has threads
@@ -34,6 +35,7 @@ class Part:
 
     indices: NDArray[np.int64]
     drawn: Drawn | None = None
+    epoch: int = 0
 
 
 def loaders() -> int:
@@ -60,12 +62,18 @@ class Stream:
         files: the split.
         device: where batches go; from pinned memory where it is CUDA.
         augment: what is done to each image; None for nothing.
+        transforms: what is done to each after that.
     """
 
     def __init__(
-        self, files: ImageFiles, device: torch.device, augment: CropFlip | None = None
+        self,
+        files: ImageFiles,
+        device: torch.device,
+        augment: CropFlip | None = None,
+        transforms: Transforms | None = None,
     ) -> None:
         self.files, self.device, self.augment = files, device, augment
+        self.transforms = transforms
         self.sampler = _Parts()
         self.workers = loaders()
         self.images = self._part()
@@ -85,7 +93,7 @@ class Stream:
             {"prefetch_factor": AHEAD, "persistent_workers": True} if self.workers else {}
         )
         return DataLoader(
-            _Reader(self.files, self.augment),
+            _Reader(self.files, self.augment, self.transforms),
             batch_size=None,
             sampler=self.sampler,
             num_workers=self.workers,
@@ -93,17 +101,20 @@ class Stream:
             **several,
         )
 
-    def batches(self, plan: Iterator[tuple[Tensor, Drawn | None]]) -> Iterator[Tensor]:
+    def batches(
+        self, plan: Iterator[tuple[Tensor, Drawn | None]], epoch: int = 0
+    ) -> Iterator[Tensor]:
         """The images of each batch of a plan, uint8 ``(B, S, S, C)``, on the device.
 
         Args:
             plan: indices ``(B,)`` on the CPU and what was drawn for them; read ahead.
+            epoch: that the transforms draw for.
 
         Raises:
             UserError: an image cannot be decoded; what came before it has been given.
         """
         self.loader = self.loader or self._start()
-        self.sampler.begin(plan, self.images)
+        self.sampler.begin(plan, self.images, epoch)
         together: list[Tensor] = []
         for found in self.loader:
             if isinstance(found, str):
@@ -126,11 +137,11 @@ class _Parts(Sampler[Part]):
 
     def __init__(self) -> None:
         self.plan: Iterator[tuple[Tensor, Drawn | None]] = iter(())
-        self.size, self.ends = 1, list[int]()
+        self.size, self.epoch, self.ends = 1, 0, list[int]()
 
-    def begin(self, plan: Iterator[tuple[Tensor, Drawn | None]], size: int) -> None:
+    def begin(self, plan: Iterator[tuple[Tensor, Drawn | None]], size: int, epoch: int) -> None:
         """A new plan, of which parts have at most ``size`` images."""
-        self.plan, self.size, self.ends = plan, size, []
+        self.plan, self.size, self.epoch, self.ends = plan, size, epoch, []
 
     def __len__(self) -> int:
         """Unknown: a plan is read as it is needed. PyTorch asks, and only warns where more come."""
@@ -144,21 +155,26 @@ class _Parts(Sampler[Part]):
             for start in starts:
                 chosen = slice(start, start + self.size)
                 some = Drawn(drawn.offsets[:, chosen], drawn.mirror[chosen]) if drawn else None
-                yield Part(indices[chosen].numpy(), some)
+                yield Part(indices[chosen].numpy(), some, self.epoch)
 
 
 class _Reader(Dataset[Any]):
     """In a process of its own: a part's images, or the sentence that says why there are none."""
 
-    def __init__(self, files: ImageFiles, augment: CropFlip | None) -> None:
-        self.files, self.augment = files, augment
+    def __init__(
+        self, files: ImageFiles, augment: CropFlip | None, transforms: Transforms | None
+    ) -> None:
+        self.files, self.augment, self.transforms = files, augment, transforms
 
     def __getitem__(self, part: Part) -> Tensor | str:
         try:
             images = [self._image(part, i) for i in range(len(part.indices))]
         except UserError as error:  # one that is raised here comes with a traceback
             return str(error)
-        return torch.from_numpy(np.stack(images))
+        pixels = torch.from_numpy(np.stack(images))
+        if self.transforms is None:
+            return pixels
+        return self.transforms(pixels, part.indices.tolist(), part.epoch)
 
     def _image(self, part: Part, i: int) -> NDArray[np.uint8]:
         image = self.files.read(int(part.indices[i]))
