@@ -127,7 +127,8 @@ def digits(folder: Path, *methods: str) -> list[Run]:
         torch.save(models.create("resnet20", 10, 8, 1).state_dict(), checkpoint)
     sets = [
         "seeds=[0]", "train.epochs=2", f"methods=[{', '.join(methods)}]",
-        f"pairs=[{{teacher: {{model: resnet20, checkpoint: {checkpoint}}}, student: resnet8}}]",
+        f"pairs=[{{teacher: {{model: resnet20, checkpoint: {checkpoint},"
+        f" allow_chance: true}}, student: resnet8}}]",
     ]  # fmt: skip
     suite = load_suite(ROOT / "suites" / "digits.yaml", sets)
     return [cell.run for cell in expand(suite) if cell.method is not None]

@@ -31,7 +31,7 @@ from wcordbench.models.resnet import ResNet
 from wcordbench.results.store import Store
 from wcordbench.suite import Run, expand, load_suite
 from wcordbench.training import cohort as cohort_module
-from wcordbench.training import evaluation, learner, optimizer
+from wcordbench.training import evaluation, learner, optimizer, prediction
 from wcordbench.training.cohort import Cohort
 from wcordbench.training.evaluation import StoppedError
 from wcordbench.training.learner import Learner
@@ -63,7 +63,9 @@ train:
   augment: {{crop_padding: 1, flip: true}}
   first_stage: {{epochs: 1, learning_rate: 0.01}}
 seeds: [0]
-pairs: [{{teacher: {{model: {teacher}, checkpoint: {checkpoint}}}, student: {student}}}]
+pairs:
+  - teacher: {{model: {teacher}, checkpoint: {checkpoint}, allow_chance: true}}
+    student: {student}
 methods: [{method}]
 """
 
@@ -192,7 +194,7 @@ class Watched:
         patch.setattr(Cohort, "_see", watched_see)
         for module in (learner, evaluation):
             patch.setattr(module, "read", read)
-        for module in (cohort_module, evaluation):
+        for module in (prediction, evaluation):
             patch.setattr(module, "fetch", fetch)
 
     def train(self, runs: list[Run], results: Path, **options: Any) -> dict[str, str]:
@@ -283,7 +285,8 @@ def test_the_host_asks_once_for_an_epochs_training_and_once_for_its_test(tmp_pat
     with equipped() as patch:
         watched = Watched(patch)
         assert set(watched.train(runs, tmp_path / "results").values()) == {""}
-    assert watched.reads == 2 * len(runs) + 1  # and once for the epoch of the first stage
+    # and once for the epoch of the first stage, once for the teacher's test
+    assert watched.reads == 2 * len(runs) + 2
 
 
 def test_a_stop_writes_checkpoints_that_training_goes_on_from(tmp_path: Path) -> None:
