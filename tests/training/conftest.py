@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from training_suite import SUITE
 
 from wcordbench.data import base
 from wcordbench.data.base import Dataset, Images
@@ -18,31 +19,6 @@ from wcordbench.results.store import Store
 from wcordbench.suite import Run, expand, load_suite
 from wcordbench.training import cohort
 from wcordbench.training.cohort import Cohort
-
-SUITE = """
-name: small
-dataset: {name: digits, mean: [0.5], std: [0.25]}
-train:
-  epochs: 2
-  batch_size: 32
-  learning_rate: 0.05
-  schedule: {type: one_cycle}
-  augment: {crop_padding: 1, flip: true}
-  first_stage: {epochs: 1, learning_rate: 0.01}
-seeds: [0]
-pairs:
-  - {teacher: {model: resnet14, train: {epochs: 1}}, student: resnet8}
-methods:
-  - student
-  - kd
-  - {name: crd, negatives: 32, feature_dim: 16}
-  - {name: wcord, negatives: 32, feature_dim: 16}
-  - {name: crd+kd, negatives: 32, feature_dim: 16}
-  - ab
-  - ft
-  - {name: student, label: diverging, train: {learning_rate: 1.0e+30}}
-  - {name: fsp, label: FSP}
-"""
 
 
 def _images(count: int, seed: int) -> Images:

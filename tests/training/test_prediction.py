@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SUITE
 from test_cohort import until_done
+from training_suite import runs_of, suite_of
 
 from wcordbench import models, registry
 from wcordbench.data.base import Dataset
@@ -26,19 +26,6 @@ Train = Callable[..., list[dict[str, Any]]]
 CPU = torch.device("cpu")
 #: what methods need of so small a dataset
 OPTIONS = {"crd": {"negatives": 32}, "wcord": {"negatives": 32}}
-
-
-def suite_of(folder: Path, methods: list[Any]) -> Path:
-    text, _ = SUITE.split("methods:")
-    lines = [f"  - {m!s}" for m in methods]
-    path = folder / "small.yaml"
-    path.write_text(text + "methods:\n" + "\n".join(lines) + "\n")
-    return path
-
-
-def runs_of(folder: Path, *methods: Any) -> list[Run]:
-    cells = expand(load_suite(suite_of(folder, list(methods))))
-    return [cell.run for cell in cells if cell.method is not None]
 
 
 @pytest.fixture
