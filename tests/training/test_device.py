@@ -24,7 +24,7 @@ from wcordbench import models, registry
 from wcordbench.data import base
 from wcordbench.data.base import Dataset, Images
 from wcordbench.data.views import View
-from wcordbench.methods.base import Batch, Features, Setup
+from wcordbench.methods.base import Batch, Features, SecondView, Setup
 from wcordbench.methods.kd import KD
 from wcordbench.models.fold import fold
 from wcordbench.models.resnet import ResNet
@@ -419,7 +419,7 @@ def test_autocast_reaches_networks_and_losses_are_exact(cuda: FakeTensorMode, pa
         objective = onto(Objective(config, setup), cuda)
         objective.manual_seed(0)
         with cuda, autocast("bf16", device):
-            batch = Batch(indices, indices)
+            batch = Batch(indices, indices, second=SecondView(shown, known))
             losses = [objective(shown, known, batch)]
             if any(m.first_stage for m in objective.methods):
                 losses.append(objective.first_stage_loss(shown, known, batch))
