@@ -112,18 +112,17 @@ def datasets() -> str:
 
 def suites() -> str:
     """The table of shipped suites."""
-    from wcordbench.suite import expand, load_suite
+    from wcordbench.suite import load_suite
     from wcordbench.suite.shipped import shipped
 
     rows = []
     for name, path in shipped().items():
         suite = load_suite(path)
-        runs = len({cell.run.id for cell in expand(suite)})
-        rows.append((name, suite.title, len(suite.pairs), len(suite.methods), runs))
+        rows.append((name, suite.title, len(suite.pairs), len(suite.methods), len(suite.seeds)))
     return (
         _table(
             rows,
-            ("name", "title", "pairs", "methods", "runs"),
+            ("name", "title", "pairs", "methods", "seeds"),
             ("left", "left", "right", "right", "right"),
         )
         + "\n\nwcordbench run NAME trains one; wcordbench init DIR --suite NAME copies it."

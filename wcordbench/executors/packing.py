@@ -18,7 +18,7 @@ from wcordbench.errors import UserError
 from wcordbench.suite.plan import Job, epochs
 from wcordbench.suite.runs import Run
 
-#: seconds of training, all cores at work, below which measuring costs more than it can save
+#: seconds of training, all cores busy, below which measuring costs more than it can save
 WORTHWHILE = 600.0
 #: multiply-accumulates that a core manages in a second, within a factor of two or three
 PACE = 2e10

@@ -145,7 +145,7 @@ def remarks(
             " many; teachers are trained once."
         ]
     if have < wanted:
-        said.append(f"{have} of {wanted} cell samples are done; – marks a missing cell.")
+        said.append(f"{have} of {wanted} runs of the table are done; – marks a missing cell.")
     images = frozenset[str]().union(*(s.fingerprints for s in summaries))
     if len(images) > 1:
         said.append(

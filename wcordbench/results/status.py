@@ -42,8 +42,9 @@ class Status:
         running: being trained at this moment, by any process on any machine.
         failed: names and reasons.
         begun, missing: names of runs that wait, with and without a checkpoint.
-        seconds_left: wall-clock estimate at the present number of workers (one where none is at
-            work): what is running at its pace, the rest at the mean cost of finished runs of the
+        seconds_left: wall-clock estimate at the present number of workers (one where
+            nothing is trained): what is running at its pace,
+            the rest at the mean cost of finished runs of the
             same network, teacher and method, else of all. None while nothing is known.
     """
 

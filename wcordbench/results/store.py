@@ -38,7 +38,7 @@ LEASE = ".lease"
 HOLDER = ".lease.json"
 #: the remedy for a checkpoint that cannot be continued
 ANEW = "--retry-failed trains the run anew"
-#: in the results folder, while an executor is at work: what it and its workers tell each other
+#: in the results folder, while an executor runs: what it and its workers tell each other
 SESSIONS = ".sessions"
 State = Literal["done", "failed", "undefined", "begun", "missing"]
 

@@ -209,7 +209,7 @@ def teacher_run(suite: Suite, pair: Pair) -> Run | None:
 
 
 def expand(suite: Suite) -> list[Cell]:
-    """Every cell sample of a suite's table, teachers first, in the order of the file.
+    """Every run of a suite in its place in the table, teachers first, in the order of the file.
 
     The same run can stand in several cells: a teacher in each of its pairs, a plain
     student under each of its teachers.
