@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from wcordbench import models
 from wcordbench.data.recipe import Mix, Transforms
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Batch
@@ -95,9 +96,13 @@ def test_the_loss_falls_and_a_resumed_run_has_the_same_bits(
         for store in (whole, halves)
     ]
     if "ema" in run.config["train"]:
-        one, other = (kept["ema"] for kept in both)
+        one, other = (kept["average"] for kept in both)
         assert all(torch.equal(one[key], other[key]) for key in one)
         assert not torch.equal(one["fc.weight"], both[0]["model"]["fc.weight"])
+        # A reader of the file gets the weights that its top-1 is of.
+        read = models.create("resnet8", 10, 8, 1)
+        models.load_checkpoint(read, whole.folder(run).path / "student.pt")
+        assert torch.equal(read.state_dict()["fc.weight"], both[0]["model"]["fc.weight"])
 
 
 def test_keys_that_say_nothing_are_no_part_of_a_configuration(run_of: Callable[..., Run]) -> None:

@@ -30,7 +30,8 @@ def contents(learner: Learner) -> dict[str, Any]:
             "teacher_classifier": None if classifier is None else _fetched(classifier),
         }
     if learner.average is not None:
-        found["ema"] = _fetched(learner.average.module)
+        # Under a name that no reader of checkpoints takes for the weights that were scored.
+        found["average"] = _fetched(learner.average.module)
     return found
 
 
