@@ -11,7 +11,7 @@ from common import CLASSES, batch_of, features, network, setup, write
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from wcordbench import registry
-from wcordbench.methods.base import Features
+from wcordbench.methods.base import Features, SecondView
 from wcordbench.suite.schema import MethodSpec
 from wcordbench.training.objective import Objective, undefined
 from wcordbench.training.probe import leaves
@@ -34,6 +34,8 @@ def peak(name: str, teacher: str, student: str, first: bool) -> tuple[float, flo
     loss_of = Objective(config, built)
     images, batch = batch_of(64)
     known, shown = features(network(teacher), images), leaves(features(network(student), images))
+    if loss_of.second_view:
+        batch = batch._replace(second=SecondView(leaves(shown), known))
     compute = loss_of.first_stage_loss if first else loss_of
     compute(shown, known, batch)  # what the first batch sets is not counted
     tracker = MemTracker()
@@ -46,13 +48,15 @@ def peak(name: str, teacher: str, student: str, first: bool) -> tuple[float, flo
             loss.backward()
     top = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
     gradients = [p.grad for p in loss_of.parameters() if p.grad is not None]
-    gradients += [x.grad for x in _tensors(shown) if x.grad is not None]
+    seen = [shown, *([batch.second.student] if batch.second is not None else [])]
+    gradients += [x.grad for found in seen for x in _tensors(found) if x.grad is not None]
     kept = bytes_of([*loss_of.parameters(), *loss_of.buffers()])
     return (top - before - bytes_of(gradients)) / 2**20, kept / 2**20
 
 
 def _tensors(found: Features) -> list[torch.Tensor]:
-    return [found.stem, *found.stages, *found.stages_preact, found.pooled, found.logits]
+    last = [] if found.last_map is None else [found.last_map]
+    return [found.stem, *found.stages, *found.stages_preact, found.pooled, found.logits, *last]
 
 
 def main() -> None:

@@ -36,8 +36,11 @@ def measure(run: Any, knowledge: list[Features], batches: list[Any], steps: int)
         times = []
         for i in range(steps + 1):
             images, batch = batches[i % len(batches)]
+            known = knowledge[i % len(batches)]
             before = time.perf_counter()
-            trained.train_step(images, knowledge[i % len(batches)], batch)
+            trained.train_step(
+                images, known, batch, (images, known) if trained.second_view else None
+            )
             times.append(time.perf_counter() - before)
         if not torch.isfinite(trained.loss_sum):
             raise SystemExit(f"{run.name}: the loss is {trained.loss_sum}")

@@ -28,7 +28,7 @@ from common import (
     timed,
     write,
 )  # fmt: skip
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.nn import functional as F
 
@@ -70,15 +70,31 @@ class Floor:
         loss.backward()
 
 
-def peak(trained: Learner, images: Tensor, known: Features | None, batch: Batch) -> float:
+def step(
+    trained: Learner, images: Tensor, known: Features | None, batch: Batch, source: nn.Module,
+    precision: str,
+) -> None:  # fmt: skip
+    """A training step; the teacher's pass over a second view, where one is asked for, is in it."""
+    second = None
+    if trained.second_view:
+        flipped = images.flip(3)
+        second = (flipped, features(source, flipped, precision))
+    trained.train_step(images, known, batch, second)
+
+
+def peak(
+    trained: Learner, images: Tensor, known: Features | None, batch: Batch, source: nn.Module,
+    precision: str,
+) -> float:  # fmt: skip
     """MiB of all tensors that are alive at a step's worst moment, teacher's features included."""
     tracker = MemTracker()
     inputs = [images, batch.labels, batch.indices]
     if known is not None:
         inputs += [known.stem, *known.stages, *known.stages_preact, known.pooled, known.logits]
+        inputs += [] if known.last_map is None else [known.last_map]
     tracker.track_external(*inputs, trained.student, trained.objective, trained.optimizer)
     with tracker:
-        trained.train_step(images, known, batch)
+        step(trained, images, known, batch, source, precision)
     return float(tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]) / 2**20
 
 
@@ -114,7 +130,8 @@ def measure(
         order = methods[round_ % len(methods) :] + methods[: round_ % len(methods)]
         for name in order:
             given = known if learners[name].needs_teacher else None
-            found[name], _ = timed(partial(learners[name].train_step, images, given, batch), clock)
+            action = partial(step, learners[name], images, given, batch, source, precision)
+            found[name], _ = timed(action, clock)
         if round_:  # the first one warms up
             for key, seconds in found.items():
                 times[key].append(seconds)
@@ -142,7 +159,7 @@ def measure(
                 "step/floor": f"{middle['ratio']:.3f}",
                 "target": f"{most:.2f}",
                 "met": "yes" if middle["ratio"] <= most else "no",
-                "peak MiB": f"{peak(learners[name], images, given, batch):.0f}",
+                "peak MiB": f"{peak(learners[name], images, given, batch, source, precision):.0f}",
             }
         )
     return rows
