@@ -26,5 +26,8 @@ def test_every_stored_run_is_one_of_a_shipped_suite() -> None:
     stored = {folder.path.name for folder in Store(ROOT / "results").folders()}
     expanded: Counter[str] = Counter()
     for path in sorted((ROOT / "suites").glob("*.yaml")):
-        expanded.update({cell.run.name for cell in expand(load_suite(path))})
+        suite = load_suite(path)
+        if any(pair.teacher.checkpoint for pair in suite.pairs):  # a file that is not shipped
+            continue
+        expanded.update({cell.run.name for cell in expand(suite)})
     assert stored and not stored - set(expanded), sorted(stored - set(expanded))
