@@ -9,6 +9,7 @@ import pytest
 
 from wcordbench.errors import UserError
 from wcordbench.suite import expand, load_suite
+from wcordbench.suite.check import remarks
 
 SUITE = """
 name: s
@@ -94,3 +95,12 @@ def test_mistakes_name_the_key(pair: str, methods: str, sentence: str, tmp_path:
     with pytest.raises(UserError) as error:
         configs(tmp_path, pair, methods)
     assert sentence in str(error.value)
+
+
+def test_a_schedule_longer_than_training_is_remarked(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    methods = "[dkd, {name: dkd, schedule: constant, label: flat}, {name: kd, label: KD+,"
+    methods += " schedule: {warmup: {epochs: 2}}}]"
+    path.write_text(SUITE.format(pair="{}", methods=methods))
+    (remark,) = remarks(load_suite(path))
+    assert remark.startswith("DKD: the weight of dkd changes until epoch 20, and training ends")

@@ -117,6 +117,14 @@ def test_two_methods_cannot_both_change_the_prediction(
     assert "both change what the student predicts" in store.folder(run).failure()["reason"]
 
 
+def test_an_average_of_the_network_alone_is_refused(
+    store: Store, train: Train, tmp_path: Path
+) -> None:
+    (run,) = runs_of(tmp_path, {"name": "norm", "train": {"ema": {"decay": 0.9}}})
+    train(run)
+    assert "train.ema averages the student's weights alone" in store.folder(run).failure()["reason"]
+
+
 def test_every_method_goes_on_where_it_was(store: Store, train: Train, tmp_path: Path) -> None:
     """Interrupted after every few steps, a run of any method ends with the same bits."""
     names = sorted(registry.catalogue("method").keys() - {"fsp", "student"})

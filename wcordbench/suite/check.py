@@ -147,7 +147,9 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
 
 
 def remarks(suite: Suite) -> list[str]:
-    """What is probably meant otherwise: a pretrained teacher's images in a foreign range.
+    """What is probably meant otherwise.
+
+    A pretrained teacher's images in a foreign range; a weight's schedule longer than training.
 
     Raises:
         UserError: a teacher has no pretrained weights.
@@ -170,7 +172,32 @@ def remarks(suite: Suite) -> list[str]:
                 f"{pair.teacher.model} was pretrained on images of mean {mean} and std {std}; to"
                 " give it the like, write both under views.teacher"
             )
-    return found
+    return [*found, *_schedules(suite)]
+
+
+def _schedules(suite: Suite) -> list[str]:
+    """Schedules of weights, given or published, that training is too short for."""
+    found: dict[str, None] = {}
+    for pair in suite.pairs:
+        for method in suite.methods:
+            epochs = merge(suite.train, *pair.overrides(method)).epochs
+            for term in method.on(pair).terms():
+                schedule = term.schedule.config() if term.schedule is not None else None
+                last = max(_turns(schedule), default=0)
+                if last > epochs:
+                    when = f"changes until epoch {last:g}, and training ends after {epochs}"
+                    remedy = "scale it with 'schedule', or give constant"
+                    found[f"{method.title}: the weight of {term.name} {when}; {remedy}"] = None
+    return list(found)
+
+
+def _turns(schedule: dict[str, Any] | None) -> list[float]:
+    """The epochs that a schedule names."""
+    if schedule is None:
+        return []
+    ((_, given),) = schedule.items()
+    values = [given.get(key, 0) for key in ("epochs", "after")]
+    return [*values, *given.get("until", [])]
 
 
 def _weights(teacher: Teacher, classes: int, size: int, channels: int) -> None:

@@ -89,6 +89,11 @@ class Learner:
         self.objective = objective.to(device)
         #: gives the features that the student predicts by
         self.deployed = self.deploy(self.student)
+        if objective.adapts and "ema" in self.protocol:
+            raise UserError(
+                f"train.ema averages the student's weights alone, and {config['method']['name']!r}"
+                " predicts by more than those; leave one of them out"
+            )
         self.first = [m.first_stage for m in objective.methods if m.first_stage]
         if self.first and "first_stage" not in self.protocol:
             raise UserError(
