@@ -221,6 +221,17 @@ def test_a_linked_cache_is_neither_read_nor_written(root: Path, tmp_path: Path) 
 def test_a_corrupt_image_is_named(root: Path, content: bytes) -> None:
     (root / "pets/train/dog/8.png").write_bytes(content)
     refused(root, "imagefolder 'pets'", "train/dog/8.png", "not a readable image", "remove it")
+    with pytest.raises(UserError) as error:
+        load(root)
+    assert "object at" not in str(error.value)
+
+
+def test_a_pipe_is_counted_and_not_waited_for(root: Path) -> None:
+    os.mkfifo(root / "pets/train/dog/pipe.png")
+    lines: list[str] = []
+    with listening(lines.append):
+        assert len(load(root).train.labels) == 6
+    assert any("1 not a file" in line for line in lines)
 
 
 def test_a_truncated_image_is_named(root: Path) -> None:

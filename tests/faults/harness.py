@@ -25,7 +25,7 @@ import torch
 from wcordbench.results.store import RunFolder, Store
 from wcordbench.suite import Run, expand, load_suite
 from wcordbench.training.cohort import Cohort
-from wcordbench.training.learner import StoppedError
+from wcordbench.training.evaluation import StoppedError
 
 #: every kind of method: none, one stage, two stages (student's body, method's part), memory bank
 SUITE = """

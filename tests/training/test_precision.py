@@ -172,9 +172,9 @@ def test_a_resumed_run_keeps_the_precision_it_began_with(
     seen = []
     step = Learner.train_step
 
-    def watched(self: Learner, images: Any, teacher: Any, batch: Any) -> None:
+    def watched(self: Learner, images: Any, teacher: Any, batch: Any, second: Any) -> None:
         seen.append((self.precision, teacher.logits.dtype))
-        step(self, images, teacher, batch)
+        step(self, images, teacher, batch, second)
 
     monkeypatch.setattr(Learner, "train_step", watched)
     train(begun, fresh)

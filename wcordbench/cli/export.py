@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -97,7 +97,8 @@ def _table(form: str, out: Path | None, results: Path) -> None:
     else:
         from wcordbench.reporting.escape import csv_cell
 
-        data = frame.map(csv_cell).to_csv(index=False).encode()
+        texts: Any = dict.fromkeys(frame.select_dtypes("string"), object)
+        data = frame.astype(texts).map(csv_cell).to_csv(index=False).encode()
     damaged = int((frame["state"] == "damaged").sum())
     if damaged:
         typer.echo(

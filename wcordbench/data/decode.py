@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,7 @@ def read(file: Path, what: str, grayscale: bool = False, data: bytes | None = No
     except MemoryError:
         raise
     except Exception as error:  # damaged files make decoders raise of every kind
-        lines = str(error).split(str(file))[0].strip(" '\"").splitlines()
+        lines = re.split(re.escape(str(file)) + "|<_io", str(error))[0].strip(" '\"").splitlines()
         reason = lines[0].rpartition("cpp:")[2].partition(", ")[2] if "cpp:" in lines[:1] else ""
         reason = reason or (lines[0] if lines else type(error).__name__)
         raise UserError(

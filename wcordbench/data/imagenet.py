@@ -16,6 +16,7 @@ from wcordbench.data.folder import load_split, placed
 from wcordbench.data.notes import warn
 from wcordbench.data.walk import Walk
 from wcordbench.errors import UserError
+from wcordbench.options import PositiveInt
 from wcordbench.registry import register_dataset
 
 CLASSES, TRAIN, TEST = 1000, 1_281_167, 50_000
@@ -36,8 +37,8 @@ def imagenet(
     root: Path,
     *,
     folder: str = "imagenet",
-    image_size: int = 224,
-    resize: int | None = 256,
+    image_size: PositiveInt = 224,
+    resize: PositiveInt | None = 256,
     follow_links: bool = False,
 ) -> Dataset:
     """ImageNet-1k: 1,281,167 training and 50,000 validation images, 1,000 classes.

@@ -65,6 +65,8 @@ class Walk:
         for name, entry in self._list(folder):
             if entry.is_dir():
                 deeper.append(name)
+            elif not entry.is_file():  # reading a pipe would wait for ever
+                self.skipped["not a file"] += 1
             elif Path(name).suffix.lower() in SUFFIXES:
                 yield below, name
             else:
