@@ -6,7 +6,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from wcordbench.cli.main import app
 from wcordbench.reporting.render import render
 from wcordbench.reporting.table import build
 from wcordbench.results.store import Store
@@ -32,6 +34,25 @@ def test_the_pages_show_the_committed_tables(page: str, name: str) -> None:
     lines = [line.rstrip() for line in text.splitlines()]
     shown = [line.rstrip() for line in table.splitlines()]
     assert shown in [lines[i : i + len(shown)] for i in range(len(lines))]
+
+
+def test_the_first_table_is_what_its_command_prints() -> None:
+    name = "suites/digits_kd.yaml"
+    command = ["compare", name, "--baseline", "student", "--format", "markdown"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"`wcordbench {' '.join(command)}`" in text
+    command[1] = str(ROOT / name)
+    printed = CliRunner().invoke(app, [*command, "--results", str(ROOT / "results")])
+    assert printed.exit_code == 0, printed.output
+    shown = [
+        line.rstrip() for line in printed.stdout.splitlines() if "|" in line or "minus" in line
+    ]
+    lines = [line.rstrip() for line in text.splitlines() if line]
+    assert shown in [lines[i : i + len(shown)] for i in range(len(lines))]
+    suite = load_suite(ROOT / name)
+    teacher = next(c.run for c in expand(suite) if c.method is None)
+    top1 = Store(ROOT / "results").folder(teacher).result()["scores"]["top1"]
+    assert f"(teacher: {top1:.2f})" in text
 
 
 def test_every_committed_run_is_whole_and_of_a_shipped_suite() -> None:
