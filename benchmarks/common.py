@@ -98,6 +98,8 @@ def setup(teacher: str, student: str) -> Setup:
     """What a method is built for, for the whole of CIFAR-100."""
     shapes = (models.feature_shapes(name, CLASSES, SIZE) for name in (student, teacher))
     nets = [network(name) for name in (student, teacher)]
+    for net in nets:  # the tracker of memory hangs a hook on every weight that is called
+        models.classifier_of(net).requires_grad_()
     return Setup(
         *shapes, CLASSES, labels(), *map(models.classifier_of, nets), models.norms_of(nets[1]), 64
     )

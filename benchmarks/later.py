@@ -38,7 +38,9 @@ def main() -> None:
             f" {arguments.rounds} rounds. *Step*: data, the teacher's pass, the student and the"
             " method. *Beyond*: the method alone; MLKD's second view with the teacher's and the"
             " student's pass over it. *Peak*: all tensors alive at a step's worst moment, the"
-            " teacher's features included. By `python benchmarks/later.py`, on:",
+            " teacher's features included; – where a layer of the student is called twice, which"
+            " the tracker does not follow (memory.md has what each loss takes). By"
+            " `python benchmarks/later.py`, on:",
         ],
     )
 
