@@ -43,7 +43,7 @@ def command(
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
     results: Results = Path("results"),
 ) -> None:
-    """List finished runs by their score on the test images after the last epoch.
+    """List finished runs by their score after the last epoch, and on which images where not test.
 
     The highest of many seeds says little: wcordbench table and compare are for claims.
     """
@@ -83,6 +83,8 @@ def command(
 
 def _row(folder: Any, title: str | None, score: str) -> dict[str, Any] | None:
     """A finished run as a row; None where it is not finished, or has no such score."""
+    from wcordbench.results.scored import scored_on
+
     if folder.state != "done":
         return None
     record = folder.result(best=False)
@@ -94,6 +96,7 @@ def _row(folder: Any, title: str | None, score: str) -> dict[str, Any] | None:
         "run": folder.path.name,
         "score": record["scores"][score],
         "dataset": config["dataset"]["name"],
+        "images": scored_on(config),
         "method": title or config["method"]["name"],
         "teacher": teacher,
         "student": config["model"],
@@ -121,6 +124,8 @@ def _wanted(
 def _text(rows: list[dict[str, Any]], total: int, score: str) -> str:
     from tabulate import tabulate
 
+    from wcordbench.results.scored import TEST
+
     table = [
         [
             f"{r['score']:.2f}",
@@ -128,7 +133,9 @@ def _text(rows: list[dict[str, Any]], total: int, score: str) -> str:
             f"{r['teacher']}->{r['student']}" if r["teacher"] else r["student"],
             r["seed"],
             r["epochs"],
-            r["run"] + ("" if r["weights"] else " (no weights here)"),
+            r["run"]
+            + ("" if r["images"] == TEST else f" (on {r['images']})")
+            + ("" if r["weights"] else " (no weights here)"),
         ]
         for r in rows
     ]

@@ -75,7 +75,7 @@ def _network(run: str, form: str, out: Path | None, results: Path, data: Path) -
     typer.echo(
         f"wrote {out}: {card.model}, {len(card.classes)} classes, images of"
         f" {card.size}×{card.size} pixels with {card.channels} channel{'s' * (card.channels > 1)};"
-        f" {scores} on the test images"
+        f" {scores} on {card.scored_on}"
     )
 
 

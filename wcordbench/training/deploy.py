@@ -20,6 +20,7 @@ from wcordbench.data.decode import average, decode, fit
 from wcordbench.data.views import LUMA, blur, resize
 from wcordbench.errors import UserError
 from wcordbench.results.find import find
+from wcordbench.results.scored import TEST, scored_on
 from wcordbench.results.store import RunFolder, Store, file_sha256
 from wcordbench.training.prediction import restored, teacher_size
 
@@ -37,6 +38,7 @@ class Card:
         view: what else is done with an image before normalisation: ``blur`` (pixels), ``size``
             (pixels), ``grayscale``.
         scores: in percent, after the last epoch.
+        scored_on: which images they are of.
     """
 
     run: str
@@ -48,6 +50,7 @@ class Card:
     std: tuple[float, ...]
     view: dict[str, Any]
     scores: dict[str, float]
+    scored_on: str = TEST
 
     def text(self) -> str:
         """As JSON."""
@@ -210,6 +213,7 @@ def _card(name: str, record: dict[str, Any], data_root: Path) -> Card:
         tuple(view.get("std") or config["dataset"]["std"]),
         {k: v for k, v in view.items() if k in ("blur", "size", "grayscale")},
         {k: v for k, v in record["scores"].items() if k != "best_top1"},
+        scored_on(config),
     )
 
 
