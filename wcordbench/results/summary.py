@@ -78,9 +78,10 @@ def summarise(
         state = folder.state
         if state == "done":
             record = folder.result(best=score == "best_top1")
-            value = evaluations.score(folder, measurement) if measurement else None
             if measurement is None:
-                value = float(record["scores"][score])
+                value: float | None = float(record["scores"][score])
+            else:
+                value = evaluations.score(folder, measurement)
             if value is not None:
                 values[run.config["seed"]] = value
             if "dataset_fingerprint" in record:
