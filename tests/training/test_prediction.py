@@ -31,7 +31,7 @@ OPTIONS = {"crd": {"negatives": 32}, "wcord": {"negatives": 32}}
 @pytest.fixture
 def adapted(store: Store, train: Train, tmp_path: Path) -> dict[str, Run]:
     """Finished runs of the methods that change the student."""
-    names = ("simkd", "norm", "simkd+kd")
+    names = ("simkd", "norm", "simkd+kd", "catkd")
     runs = runs_of(tmp_path, *names)
     train(*runs)
     return dict(zip(names, runs, strict=True))
@@ -48,7 +48,7 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return 100 * float((logits.argmax(1) == labels).double().mean())
 
 
-@pytest.mark.parametrize("name", ["simkd", "norm", "simkd+kd"])
+@pytest.mark.parametrize("name", ["simkd", "norm", "simkd+kd", "catkd"])
 def test_what_is_loaded_is_what_was_measured(
     name: str, adapted: dict[str, Run], store: Store, small: Dataset
 ) -> None:
@@ -59,6 +59,9 @@ def test_what_is_loaded_is_what_was_measured(
     assert accuracy(logits, labels) == pytest.approx(scores["top1"])
     own, _ = logits_of(student.network.student, small)
     assert not torch.equal(own, logits)
+    if name == "catkd":
+        # It does not predict by its classifier's bias.
+        assert torch.allclose(own - logits, student.network.student.fc.bias, atol=1e-5)
     if name == "simkd":
         # The teacher's classifier is a part of it, and the student's own head has learnt nothing.
         teacher = models.create("resnet14", 10, 8, 1)

@@ -26,15 +26,17 @@ def activation_maps(features: Tensor, weight: Tensor, resolution: int) -> Tensor
     return F.conv2d(pooled, weight[:, :, None, None])
 
 
-@register_method("catkd", title="CAT-KD", paper="Guo et al., CVPR 2023", gamma=1.0, beta=15.0)
+@register_method(
+    "catkd", title="CAT-KD", paper="Guo et al., CVPR 2023", version=2, gamma=1.0, beta=15.0
+)
 class ClassAttention(Method):
     """The classes' activation maps of both networks, pooled to a few positions, are matched.
 
     L = mean (CAM_s − CAM_t)² over images, classes and positions; where ``normalise``, each
     class's map is divided by its norm first. The gradient reaches the student's classifier.
     Class Attention Transfer Based Knowledge Distillation, equations 2 and 4. The weight is set
-    per pair there; the default is resnet32x4→resnet8x4's. The paper's code gives both networks
-    classifiers without a bias; here the student keeps its own.
+    per pair there; the default is resnet32x4→resnet8x4's. As in the paper's code, the student is
+    trained and evaluated without its classifier's bias.
 
     Args:
         setup: see :class:`~wcordbench.methods.base.Method`.
@@ -66,6 +68,14 @@ class ClassAttention(Method):
             if not isinstance(getattr(setup, f"{name}_classifier"), nn.Linear):
                 return f"the {name}'s classifier is not a linear map"
         return None
+
+    def adapt(
+        self, student: Features, teacher: Features | None
+    ) -> tuple[Features, Features | None]:
+        """The student with logits to which its classifier adds no bias."""
+        classifier = self.setup.student_classifier
+        assert isinstance(classifier, nn.Linear)
+        return student._replace(logits=F.linear(student.pooled, classifier.weight)), teacher
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         """The loss on the maps before pooling, a scalar."""
