@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import json
 import socket
 import sys
 import threading
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import timm
 import torch
 
 from wcordbench import models
@@ -321,6 +324,52 @@ def test_fetch_gets_a_suites_teachers_and_measures_them(
     assert code == 2 and "delete the file and fetch it again" in err
 
 
+def test_timms_own_weights_teach_as_they_are(
+    tmp_path: Path,
+    command: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make, online = timm.create_model, [False]
+
+    def create(name: str, pretrained: bool = False, **options: Any) -> Any:
+        if pretrained and not online[0]:
+            raise OSError("no network")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            return make(name, **{"num_classes": 10, "in_chans": 1, **options})
+
+    monkeypatch.setattr("timm.create_model", create)
+    path, file = tmp_path / "given.yaml", tmp_path / "weights/mobilenetv3_small_050.safetensors"
+    text = SUITE.format(url="u", sha256="s").replace("resnet14", "timm:mobilenetv3_small_050")
+    given = text[text.index("{url") : text.index(", top1")] + ", top1: 12.5}"
+    path.write_text(text.replace(given, "true"))
+    suite, more = str(path), ["--results", str(tmp_path / "r")]
+    code, out, err = command("validate", suite)
+    assert code == 0 and "is valid" in out, err
+    code, _, err = command("run", suite, *more)
+    assert code == 2 and f"{file} is yet to be downloaded; get it with wcordbench fetch" in err
+    code, _, err = command("fetch", suite)
+    assert code == 2 and "(no network); run once with a network" in err and str(file) in err
+    assert not file.exists()
+    online[0] = True
+    code, out, err = command("fetch", suite)
+    assert code == 0, err
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert f"downloaded, sha256: {digest}" in out
+    state = safetensors.torch.load_file(file)
+    assert state.keys() == create("mobilenetv3_small_050").state_dict().keys()
+    online[0] = False
+    code, _, err = command("run", suite, *more, "--workers", "1")
+    assert code == 0, err
+    (record,) = (tmp_path / "r" / "runs").glob("*kd*/result.json")
+    assert json.loads(record.read_text())["config"]["teacher"]["checkpoint"] == digest
+    # Elsewhere the digest stands for the file.
+    file.unlink()
+    path.write_text(text.replace(given, f"{{timm: true, sha256: {digest}}}"))
+    code, out, err = command("table", suite, *more)
+    assert code == 0 and "KD" in out, err
+
+
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
@@ -330,10 +379,12 @@ def test_fetch_gets_a_suites_teachers_and_measures_them(
             "must be an address that begins with https://",
         ),
         ("{url: 'https://x.org/t.pth', sha256: ab}", "must be the 64 hexadecimal digits"),
-        ("{sha256: " + 64 * "a" + "}", "give the path of a file, or url and sha256"),
+        ("{sha256: " + 64 * "a" + "}", "give the path of a file, url and sha256"),
         ("{path: gone.pth}", "gone.pth does not exist"),
         ("{pth: gone.pth}", "unknown key 'pairs.0.teacher.checkpoint.pth'; did you mean 'path'?"),
         ("3", "must be"),
+        ("{timm: true, url: 'https://x.org/t.pth', sha256: " + 64 * "a" + "}", "leave 'timm' or"),
+        ("true", "checkpoint' is for timm's models, and 'resnet14' is none"),
     ],
 )
 def test_a_wrong_source_is_one_sentence(

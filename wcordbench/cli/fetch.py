@@ -24,29 +24,36 @@ def command(
 ) -> None:
     """Download a suite's teachers and its data, and measure the teachers.
 
-    A teacher is downloaded where the suite names a source:
-    checkpoint: {url: https://…, sha256: …}. A broken download is continued by the same command,
-    and every file is checked by its SHA-256. Each teacher's accuracy on the test images is
-    printed beside the published one.
+    A teacher is downloaded where the suite names a source: checkpoint: {url: https://…, sha256:
+    …}, or true for timm's own weights. A broken download is continued by the same command, and
+    a file whose SHA-256 the suite gives is checked by it. Each teacher's accuracy on the test
+    images is printed beside the published one.
     """
     from wcordbench.data import base
     from wcordbench.data.download import download
     from wcordbench.data.notes import listening
+    from wcordbench.models.timm_adapter import save_pretrained
     from wcordbench.suite import expand, load_suite
+    from wcordbench.suite.runs import file_digest
 
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
     loaded = load_suite(suite, set_ or [])
-    for source in {
-        (s.url, s.file, s.sha256): s for p in loaded.pairs if (s := p.teacher.checkpoint)
-    }.values():
+    for pair in {p.teacher.checkpoint: p for p in loaded.pairs if p.teacher.checkpoint}.values():
+        source = pair.teacher.checkpoint
+        if source is None or not source.fetched:
+            continue
+        file = Path(source.file)
         if source.url is not None:
             assert source.sha256 is not None
-            new = download(source.url, Path(source.file), source.sha256, say)
-            typer.echo(
-                f"{source.file}: {'downloaded' if new else 'is there'}, its SHA-256 is right"
-            )
+            new, digest = download(source.url, file, source.sha256, say), "its SHA-256 is right"
+        else:
+            new = not file.is_file()
+            if new:
+                save_pretrained(pair.teacher.model.removeprefix("timm:"), file)
+            digest = f"sha256: {file_digest(str(file))}"
+        typer.echo(f"{file}: {'downloaded' if new else 'is there'}, {digest}")
     config = expand(loaded)[0].run.config["dataset"]
     with listening(say):
         dataset = base.load(config, data)

@@ -77,7 +77,7 @@ def command(
     if save is not None and not save.absolute().parent.is_dir():  # not after minutes of measuring
         raise UserError(f"--save {save}: there is no such folder; make it, or give another file")
     loaded = load_suite(suite, set_ or [])
-    cells = select(loaded, expand(loaded), pair, method, seed)
+    cells = select(loaded, expand(loaded, unfetched=True), pair, method, seed)
     store = Store(results)
     runs = list(dict.fromkeys(cell.run for cell in cells))
     states = {run: store.folder(run).state for run in runs}

@@ -34,7 +34,7 @@ def command(
         for sentence in dict.fromkeys(wrong):
             typer.echo(f"wcordbench: {sentence}", err=True)
         raise typer.Exit(2)
-    cells = expand(loaded)
+    cells = expand(loaded, unfetched=True)
     if data is not None:
         from wcordbench.data.base import offline
         from wcordbench.data.describe import seen

@@ -6,6 +6,7 @@ timm is imported on first use: it takes seconds and most suites do without it.
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -116,6 +117,35 @@ class TimmModel(nn.Module):
         own.load_state_dict(state)
 
 
+def save_pretrained(name: str, file: Path) -> None:
+    """Write timm's own weights of a model to a ``.safetensors`` file, whole or not at all.
+
+    Args:
+        name: without ``timm:``.
+        file: where they go.
+
+    Raises:
+        UserError: timm has none, they cannot be fetched, or the file cannot be written.
+    """
+    import timm
+    from safetensors.torch import save
+
+    config = pretrained_config(name)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            theirs = timm.create_model(name, pretrained=True)
+        except Exception as error:  # what libraries that fetch raise is of many kinds
+            raise UserError(_not_fetched(name, config, error, str(file))) from error
+    part = file.with_name(f".{file.name}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(save({k: v.contiguous() for k, v in theirs.state_dict().items()}))
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"{file} cannot be written ({error.strerror or error})") from None
+
+
 def pretrained_config(name: str) -> Any:
     """What timm says of a model's own weights: where they are, and what they were trained on.
 
@@ -149,15 +179,15 @@ def _config(name: str) -> Any:
         ) from None
 
 
-def _not_fetched(name: str, config: Any, error: Exception) -> str:
+def _not_fetched(name: str, config: Any, error: Exception, file: str | None = None) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
     place = config.url or ""
     if config.hf_hub_id:
         place = f"https://huggingface.co/{config.hf_hub_id}"
     return (
         f"the pretrained weights of 'timm:{name}' are not on this machine and cannot be fetched"
-        f" ({reason}); run once with a network, or download the file from {place} and give its"
-        " path as the teacher's 'pretrained'"
+        f" ({reason}); run once with a network, or download the file from {place} and "
+        + (f"put it at {file}" if file else "give its path as the teacher's 'pretrained'")
     )
 
 

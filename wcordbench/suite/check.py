@@ -225,7 +225,7 @@ def _file(teacher: Teacher) -> str:
 def to_fetch(teacher: Teacher) -> bool:
     """Whether a teacher's file is a download that is not there yet."""
     source = teacher.checkpoint
-    return source is not None and source.url is not None and not Path(source.file).is_file()
+    return source is not None and source.fetched and not Path(source.file).is_file()
 
 
 def check_fetched(suite: Suite, file: Path) -> None:

@@ -51,7 +51,7 @@ def mistakes(path: str | Path, overrides: Iterable[str] = ()) -> tuple[Suite | N
         suite._swept = [found.swept[i] for i in repair.kept["methods"] if 0 <= i < len(found.swept)]
         suite._pairs = repair.kept["pairs"]
         try:
-            expand(suite)
+            expand(suite, unfetched=True)
         except UserError as error:
             sentences.append(str(error))
             suite = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wcordbench.suite.base import Mistake
-from wcordbench.suite.source import default_path
+from wcordbench.suite.source import default_path, written
 
 #: keys of a teacher that name a file
 _OF_TEACHER = ("checkpoint", "pretrained")
@@ -42,17 +42,17 @@ def resolve(suite: Path, data: dict[str, Any]) -> Mistake | None:
         if not isinstance(teacher, dict):
             continue
         for key in _OF_TEACHER:
-            given = teacher.get(key)
-            source = given if key == "checkpoint" and isinstance(given, dict) else None
-            if source is not None:
-                given = default_path(source)
+            given, source = teacher.get(key), None
+            if key == "checkpoint" and (given is True or isinstance(given, dict)):
+                source = teacher[key] = written(given)
+                given = default_path(source, teacher.get("model"))
             if not isinstance(given, str) or not given:
                 continue
             at = ("pairs", i, "teacher", key)
             try:
                 found = beside(suite, given)
                 here = Path(given).absolute()
-                fetched = source is not None and "url" in source
+                fetched = source is not None and ("url" in source or "timm" in source)
                 if not fetched and not found.exists() and here.exists():
                     return Mistake(
                         f": {found} does not exist, but {here} does; paths in a suite are relative"

@@ -66,7 +66,10 @@ def json_schema() -> dict[str, Any]:
     definitions["MethodSpec"]["properties"]["name"]["anyOf"] = _suggest("method")
     definitions["Dataset"]["properties"]["name"]["anyOf"] = _suggest("dataset")
     pair = definitions["Pair"]["properties"]
-    definitions["Teacher"]["properties"]["checkpoint"]["anyOf"].append({"type": "string"})
+    definitions["Teacher"]["properties"]["checkpoint"]["anyOf"] += [
+        {"type": "string"},
+        {"const": True},
+    ]
     pair["teacher"] = _named("model", pair["teacher"])
     for value in (pair["student"], definitions["Teacher"]["properties"]["model"]):
         value["anyOf"] = _suggest("model")

@@ -16,6 +16,9 @@ from wcordbench.suite.code import code_of
 from wcordbench.suite.schema import MethodSpec, MethodTerm, Pair, Suite, Train, merge
 from wcordbench.suite.source import Source
 
+#: in place of a digest, of weights that are yet to be fetched
+NOT_FETCHED = "not fetched"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -161,14 +164,23 @@ def _checkpoint(suite: Suite, number: int, key: str, path: str) -> str:
         raise suite.mistake(f": {path!r} cannot be read ({reason})", *at) from None
 
 
-def _digest_of(suite: Suite, number: int, source: Source) -> str:
+def _digest_of(suite: Suite, number: int, source: Source, unfetched: bool) -> str:
     """A given teacher's SHA-256: the suite's own word, or the file's.
 
     A download need not be there for a table; training refuses a file of another content.
     """
+    there = Path(source.file).is_file()
     if source.sha256 is None:
+        if source.timm and not there:
+            if unfetched:
+                return NOT_FETCHED
+            raise suite.mistake(
+                f": {source.file} is yet to be downloaded; get it with wcordbench fetch, or give"
+                " its sha256",
+                "pairs", number, "teacher", "checkpoint",
+            )  # fmt: skip
         return _checkpoint(suite, number, "checkpoint", source.file)
-    if source.url is None or Path(source.file).is_file():
+    if not source.fetched or there:
         found = _checkpoint(suite, number, "checkpoint", source.file)
         if found != source.sha256:
             raise suite.mistake(
@@ -208,11 +220,19 @@ def teacher_run(suite: Suite, pair: Pair) -> Run | None:
     )
 
 
-def expand(suite: Suite) -> list[Cell]:
+def expand(suite: Suite, unfetched: bool = False) -> list[Cell]:
     """Every run of a suite in its place in the table, teachers first, in the order of the file.
 
     The same run can stand in several cells: a teacher in each of its pairs, a plain
     student under each of its teachers.
+
+    Args:
+        suite: any.
+        unfetched: whether weights of timm's may be missing and of no known content: such runs
+            have identities that no stored run has.
+
+    Raises:
+        UserError: a teacher's file cannot be read, or is not the suite's.
     """
     teachers = {pair.name: teacher_run(suite, pair) for pair in suite.pairs}
     cells = [
@@ -231,7 +251,7 @@ def expand(suite: Suite) -> list[Cell]:
         if run is not None:
             source["run"] = run.id
         elif given is not None:
-            source["checkpoint"] = _digest_of(suite, number, given)
+            source["checkpoint"] = _digest_of(suite, number, given, unfetched)
         for method in suite.methods:
             spec = method.on(pair)
             terms = resolved[spec.title] if spec is method else spec.terms()

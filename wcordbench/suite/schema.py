@@ -73,7 +73,8 @@ class Teacher(Strict):
     )
     checkpoint: Annotated[WeightsSource | None, BeforeValidator(written)] = Field(
         None,
-        description="a finished teacher: a file that holds a state_dict, by its path or a mapping",
+        description="a finished teacher: a file that holds a state_dict, by its path or a mapping;"
+        " true for timm's own weights as they are",
         examples=["wrn_40_2.pth"],
     )
     allow_chance: bool = Field(
@@ -98,12 +99,17 @@ class Teacher(Strict):
             )
         if self.allow_chance and self.checkpoint is None:
             raise Mistake("is for a teacher that is given as a 'checkpoint'", "allow_chance")
-        if self.pretrained is True and not self.model.startswith("timm:"):
-            raise Mistake(
-                f"is for timm's models, and {self.model!r} is none; give the path of a"
-                " checkpoint, or a model such as timm:resnet18",
-                "pretrained",
-            )
+        own = {
+            "pretrained": self.pretrained is True,
+            "checkpoint": self.checkpoint is not None and self.checkpoint.timm,
+        }
+        for key, timm in own.items():
+            if timm and not self.model.startswith("timm:"):
+                raise Mistake(
+                    f"is for timm's models, and {self.model!r} is none; give the path of a"
+                    " checkpoint, or a model such as timm:resnet18",
+                    key,
+                )
         return self
 
 

@@ -1,4 +1,4 @@
-"""Where a finished teacher's weights come from: a file, or a download of known content."""
+"""Where a finished teacher's weights come from: a file, a download of known content, or timm."""
 
 from __future__ import annotations
 
@@ -20,15 +20,24 @@ def file_name(url: str) -> str:
 
 
 def written(value: Any) -> Any:
-    """The mapping that a text stands for: ``x.pth`` is ``{path: x.pth}``."""
+    """The mapping that a text or true stands for: ``x.pth`` is ``{path: x.pth}``."""
+    if value is True:
+        return {"timm": True}
     return {"path": value} if isinstance(value, str) else value
 
 
-def default_path(given: dict[str, Any]) -> str | None:
-    """Where a source's file is, as the suite says it or by the address; None if neither does."""
+def default_path(given: dict[str, Any], model: Any) -> str | None:
+    """Where a source's file is: as the suite says it, by the address, or by timm's model.
+
+    Args:
+        given: the source, as :func:`written` gives it.
+        model: what the suite says of the teacher's architecture.
+    """
     path, url = given.get("path"), given.get("url")
     if path is None and isinstance(url, str):
         return f"{FOLDER}/{file_name(url)}"
+    if path is None and given.get("timm") is True and isinstance(model, str):
+        return f"{FOLDER}/{file_name(model.removeprefix('timm:'))}.safetensors"
     return path if isinstance(path, str) else None
 
 
@@ -46,17 +55,21 @@ def _digest(value: Any) -> Any:
 
 
 class Source(Strict):
-    """A teacher's weights: a file, or an address from which `wcordbench fetch` gets it."""
+    """A teacher's weights: a file, or where `wcordbench fetch` gets it: an address, or timm."""
 
     path: str | None = Field(
         None,
-        description="the file, relative to the suite's; null: weights/ and the address's last part",
+        description="the file, relative to the suite's; null: weights/ and the address's last part,"
+        " or the model's name",
         examples=["wrn_40_2.pth"],
     )
     url: Annotated[str | None, BeforeValidator(_address)] = Field(
         None,
         description="where wcordbench fetch gets it",
         examples=["https://example.org/wrn_40_2.pth"],
+    )
+    timm: bool = Field(
+        False, description="timm's own weights of the model, which wcordbench fetch gets"
     )
     sha256: Annotated[str | None, BeforeValidator(_digest)] = Field(
         None,
@@ -74,9 +87,18 @@ class Source(Strict):
     def _enough(self) -> Source:
         if self.url is not None and self.sha256 is None:
             raise Mistake("is missing: a download is checked by it", "sha256")
-        if self.path is None and self.url is None:
-            raise Mistake(": give the path of a file, or url and sha256 of a download")
+        if self.timm and self.url is not None:
+            raise Mistake(": the weights come from one place; leave 'timm' or 'url' out", "timm")
+        if self.path is None and not self.fetched:
+            raise Mistake(
+                ": give the path of a file, url and sha256 of a download, or true for timm's own"
+            )
         return self
+
+    @property
+    def fetched(self) -> bool:
+        """Whether ``wcordbench fetch`` gets it."""
+        return self.timm or self.url is not None
 
     @property
     def file(self) -> str:
