@@ -200,7 +200,12 @@ def test_normalisation_of_pretrained_weights() -> None:
         ("timm:resnet18.none", 32, "no weights 'resnet18.none'; of resnet18 there are resnet18.a1"),
         ("timm:inception_v3", 32, "'timm:inception_v3' cannot process 32x32 images"),
         ("timm:vit_tiny_patch16_224", 8, "use larger images or another model"),
-        ("timm:deit_tiny_distilled_patch16_224", 32, "no single classifier"),
+        (
+            "timm:deit_tiny_distilled_patch16_224",
+            32,
+            "has 2 classifiers and predicts their mean; .* choose timm:deit_tiny_patch16_224",
+        ),
+        ("timm:levit_128s", 224, "has 2 classifiers .* choose a network with one"),
     ],
 )
 def test_errors_name_the_model_and_the_remedy(name: str, size: int, message: str) -> None:

@@ -237,6 +237,11 @@ def _probe(
     if any(0 in tensor.shape for tensor in maps):
         raise _wrong_size(name, image_size, "its last maps are empty")
     classifier = timm_model.get_classifier()
+    if isinstance(classifier, tuple):  # distilled transformers
+        raise UserError(
+            f"'timm:{name}' has {len(classifier)} classifiers and predicts their mean; methods here"
+            f" train one classifier on one pooled vector, so choose {_undistilled(name)}"
+        )
     if (
         len(maps) < 2
         or pooled.dim() != 2
@@ -292,6 +297,14 @@ def _channel_axis(model: nn.Module, in_channels: int, image_size: int) -> int | 
     if len(names) != 1 or names[0] not in _MEANS:
         return None
     return next((axis for axis in (1, 3) if last.shape[axis] == pooled.shape[1]), None)
+
+
+def _undistilled(name: str) -> str:
+    import timm
+
+    family = name.partition(".")[0]
+    plain = family.replace("_distilled", "")
+    return f"timm:{plain}" if plain != family and timm.is_model(plain) else "a network with one"
 
 
 def _wrong_size(name: str, image_size: int, reason: object) -> UserError:
