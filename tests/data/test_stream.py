@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from wcordbench.data import base, kept, stream
 from wcordbench.data.base import Dataset, ImageFiles, listening
@@ -18,6 +19,7 @@ from wcordbench.data.memory import allowing
 from wcordbench.data.recipe import Transforms
 from wcordbench.data.survey import survey
 from wcordbench.errors import UserError
+from wcordbench.seeds import derive
 
 CPU = torch.device("cpu")
 CONFIG: dict[str, Any] = {
@@ -110,6 +112,27 @@ def test_transforms_of_each_image_are_the_same_bits(root: Path, processes: int) 
     for epoch in (0, 1):
         for (a, _), (b, _) in zip(held.epoch(epoch), streamed.epoch(epoch), strict=True):
             assert torch.equal(a, b)
+
+
+def test_a_crop_of_the_whole_image_is_torchvisions(root: Path, processes: int) -> None:
+    named = [{"name": "random_resized_crop", "scale": [0.3, 1.0], "whole": True}]
+    batches = training(
+        load(root, NONE), transforms=Transforms(named, (12, 12), 5), crop_padding=0, flip=False
+    )
+    files = batches.stream.files if batches.stream else None
+    assert files is not None
+    shapes = {files.whole(i).shape for i in range(len(files))}
+    assert len(shapes) > 5  # none of them square
+    crop = v2.RandomResizedCrop((12, 12), scale=[0.3, 1.0], antialias=True)
+    for epoch in (0, 1):
+        for pixels, _, batch in batches.pixels_of(epoch):
+            for made, number in zip(pixels, batch.indices.tolist(), strict=True):
+                image = torch.from_numpy(files.whole(number)).permute(2, 0, 1)
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(derive(5, "whole", epoch, number))
+                    assert torch.equal(made.permute(2, 0, 1), crop(image))
+    with pytest.raises(ValueError, match="not whole"):
+        training(load(root), transforms=Transforms(named, (12, 12), 5), crop_padding=0)
 
 
 def test_an_epoch_goes_on_anywhere(root: Path, processes: int) -> None:

@@ -133,10 +133,21 @@ def _once(read: Callable[[ImageFiles, int], Any], seen: Counter[Path]) -> Any:
     return whole
 
 
+@pytest.mark.parametrize(
+    "sets",
+    [
+        (),
+        (
+            "train.augment={crop_padding: 0, flip: true, transforms:"
+            " [{name: random_resized_crop, whole: true}, {name: random_erasing, p: 0.5}]}",
+        ),
+    ],
+    ids=["squares", "whole"],
+)
 def test_stopped_in_mid_epoch_and_resumed_with_other_processes(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, sets: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = train(place, "held")
+    held = train(place, "held", *sets)
     asked = 0
 
     def stop() -> bool:
@@ -146,9 +157,9 @@ def test_stopped_in_mid_epoch_and_resumed_with_other_processes(
 
     monkeypatch.setenv(stream.LOADERS, "2")
     with pytest.raises(StoppedError):
-        train(place, "cut", NONE, stop=stop)
+        train(place, "cut", NONE, *sets, stop=stop)
     monkeypatch.setenv(stream.LOADERS, "0")
-    assert train(place, "cut", NONE) == held
+    assert train(place, "cut", NONE, *sets) == held
 
 
 def _train_and_die(place: Path) -> None:

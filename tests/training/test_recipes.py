@@ -125,6 +125,25 @@ def test_keys_that_say_nothing_are_no_part_of_a_configuration(run_of: Callable[.
     [
         (["train.augment.transforms=[rand_augmnt]"], "unknown transform 'rand_augmnt'; did you"),
         (["train.augment.transforms=[{name: rand_augment, n: 1}]"], "unknown option 'n'"),
+        (
+            ["train.augment.transforms=[{name: random_resized_crop, whole: true}]"],
+            "cuts from whole images, and crop_padding comes before it; give crop_padding: 0",
+        ),
+        (
+            [
+                "train.augment={transforms: [random_erasing, {name: random_resized_crop,"
+                " whole: true}]}",
+            ],
+            "and random_erasing comes before it; put it first",
+        ),
+        (
+            [
+                "train.augment.transforms=[{name: random_resized_crop, whole: true}]",
+                "train.augment.crop_padding=0",
+            ],
+            "cuts from whole images, and 'digits' is no folder of images",
+        ),
+        (["train.augment.transforms=[{name: random_resized_crop, whole: 1}]"], "true or false"),
         (["train.optimizer={type: sgd, betas: [0.9, 0.99]}"], "'train.optimizer.betas' is adamw's"),
         (["train.optimizer={type: adamw}", "train.momentum=0.5"], "'train.momentum' is of sgd"),
         (["train.optimizer={type: adam}"], "train.optimizer.type"),

@@ -62,6 +62,8 @@ class TrainingBatches:
         self.stream: Stream | None = None
         if isinstance(images, ImageFiles):
             self.stream = Stream(images, device, self.augment, transforms)
+        elif transforms is not None and transforms.whole is not None:
+            raise ValueError("images in memory are not whole; stream them")
         else:
             self.pixels = torch.from_numpy(self.augment.pad(images.pixels)).to(device)
         self.size = images.shape[1:3]

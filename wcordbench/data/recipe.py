@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -22,6 +24,9 @@ class Transforms:
     What an image gets depends on (seed, epoch, its number) alone: its transforms draw from
     torch's generator of the CPU, which is seeded for it and restored.
 
+    Attributes:
+        whole: whether the first one cuts from images as their files have them; see :meth:`cut`.
+
     Args:
         named: of a run's configuration, each with a ``name`` and its options.
         size: height and width of the images; they are kept.
@@ -33,28 +38,43 @@ class Transforms:
 
     def __init__(self, named: list[dict[str, Any]], size: tuple[int, ...], seed: int) -> None:
         self.seed = seed
-        parts = []
+        parts: list[Any] = []
+        self.whole: Any = None
         for each in named:
             name, options = each["name"], {k: v for k, v in each.items() if k != "name"}
+            whole = options.pop("whole", False)
             if name == "random_resized_crop":
                 options |= {"size": tuple(size), "antialias": True}
             try:
-                parts.append(getattr(v2, TRANSFORMS[name][0])(**options))
+                made = getattr(v2, TRANSFORMS[name][0])(**options)
             except (TypeError, ValueError) as error:
                 reason = str(error).strip().splitlines()[0]
                 raise UserError(
                     f"train.augment.transforms: {name} does not take these options: {reason}"
                 ) from None
-        self.transform = v2.Compose(parts)
+            if whole:
+                self.whole = made
+            else:
+                parts.append(made)
+        self.transform = v2.Compose(parts) if parts else None
 
     def __call__(self, pixels: Tensor, numbers: list[int], epoch: int) -> Tensor:
         """Images uint8 ``(B, H, W, C)``, their numbers, the epoch; as many, as large."""
+        if self.transform is None:
+            return pixels
         changed = []
         with torch.random.fork_rng(devices=[]):
             for image, number in zip(pixels.permute(0, 3, 1, 2), numbers, strict=True):
                 torch.default_generator.manual_seed(derive(self.seed, "transforms", epoch, number))
                 changed.append(self.transform(image))
         return torch.stack(changed).permute(0, 2, 3, 1).contiguous()
+
+    def cut(self, image: NDArray[np.uint8], number: int, epoch: int) -> NDArray[np.uint8]:
+        """The crop, resized, of an image of any size ``(H, W, C)``; its number, the epoch."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive(self.seed, "whole", epoch, number))
+            made: Tensor = self.whole(torch.from_numpy(image.copy()).permute(2, 0, 1))
+        return made.permute(1, 2, 0).contiguous().numpy()
 
 
 class Mix:

@@ -177,7 +177,11 @@ class _Reader(Dataset[Any]):
         return self.transforms(pixels, part.indices.tolist(), part.epoch)
 
     def _image(self, part: Part, i: int) -> NDArray[np.uint8]:
-        image = self.files.read(int(part.indices[i]))
+        number = int(part.indices[i])
+        if self.transforms is not None and self.transforms.whole is not None:
+            image = self.transforms.cut(self.files.whole(number), number, part.epoch)
+        else:
+            image = self.files.read(number)
         if self.augment is None or part.drawn is None:
             return image
         one = Drawn(part.drawn.offsets[:, i : i + 1], part.drawn.mirror[i : i + 1])

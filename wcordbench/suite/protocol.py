@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, create_model, field_validator, model_vali
 
 from wcordbench.suite.base import Fraction, Mistake, PositiveInt, Strict, in_unit
 from wcordbench.suite.recipe import ADDED, CosineSchedule, Ema, Optimizer
-from wcordbench.suite.transforms import transform
+from wcordbench.suite.transforms import in_order, transform
 
 
 class StepSchedule(Strict):
@@ -54,6 +54,14 @@ class Augment(Strict):
     @classmethod
     def _known(cls, value: list[Any]) -> list[Any]:
         return [transform(each) for each in value]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Augment:
+        try:
+            in_order(self.transforms)
+        except Mistake as error:
+            raise Mistake(error.message, "transforms") from None
+        return self
 
 
 class FirstStageProtocol(Strict):

@@ -196,6 +196,7 @@ def teacher_run(suite: Suite, pair: Pair) -> Run | None:
     if pair.teacher.checkpoint is not None:
         return None
     train = merge(suite.train, pair.teacher.train)
+    _check_whole(suite, train)
     begin, path = pair.teacher.pretrained, None
     if isinstance(begin, str):
         path = begin
@@ -218,6 +219,29 @@ def teacher_run(suite: Suite, pair: Pair) -> Run | None:
         memory=suite.dataset.memory,
         keep=suite.dataset.keeps_all,
     )
+
+
+def _check_whole(suite: Suite, train: Train) -> None:
+    """Refuse to cut from whole images what has none."""
+    if not any(each.get("whole") for each in train.augment.transforms):
+        return
+    at = ("train", "augment", "transforms")
+    if train.augment.crop_padding:
+        raise suite.mistake(
+            " cuts from whole images, and crop_padding comes before it; give crop_padding: 0", *at
+        )
+    if not registry.get("dataset", suite.dataset.name).meta.get("files"):
+        raise suite.mistake(
+            f" cuts from whole images, and {suite.dataset.name!r} is no folder of images; leave"
+            " 'whole' out",
+            *at,
+        )
+    if suite.dataset.cache is not None:
+        raise suite.mistake(
+            " cuts from whole images, and dataset.cache keeps squares of them; leave one of them"
+            " out",
+            *at,
+        )
 
 
 def expand(suite: Suite, unfetched: bool = False) -> list[Cell]:
@@ -256,6 +280,7 @@ def expand(suite: Suite, unfetched: bool = False) -> list[Cell]:
             spec = method.on(pair)
             terms = resolved[spec.title] if spec is method else spec.terms()
             train = merge(suite.train, *pair.overrides(method))
+            _check_whole(suite, train)
             for seed in suite.seeds:
                 config = _config(
                     dataset,

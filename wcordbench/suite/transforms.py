@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from wcordbench import registry
@@ -17,7 +18,7 @@ TRANSFORMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "random_erasing": ("RandomErasing", ("p", "scale", "ratio", "value")),
     "random_grayscale": ("RandomGrayscale", ("p",)),
     "random_horizontal_flip": ("RandomHorizontalFlip", ("p",)),
-    "random_resized_crop": ("RandomResizedCrop", ("scale", "ratio")),
+    "random_resized_crop": ("RandomResizedCrop", ("scale", "ratio", "whole")),
     "random_rotation": ("RandomRotation", ("degrees",)),
     "random_solarize": ("RandomSolarize", ("threshold", "p")),
     "random_vertical_flip": ("RandomVerticalFlip", ("p",)),
@@ -42,7 +43,35 @@ def transform(value: Any) -> dict[str, Any]:
         if key != "name" and key not in options:
             hint = registry.nearest(str(key), options) if options else "; it takes none"
             raise Mistake(f"gives {name} an unknown option {key!r}{hint}")
-    return {"name": name, **{key: given[key] for key in options if key in given}}
+    if not isinstance(given.get("whole", False), bool):
+        raise Mistake(f"gives {name} whole: {given['whole']!r}; give true or false")
+    said = {key: given[key] for key in options if key in given}
+    if not said.get("whole"):  # it says nothing
+        said.pop("whole", None)
+    return {"name": name, **said}
 
 
-__all__ = ["TRANSFORMS", "transform"]
+def in_order(transforms: list[dict[str, Any]]) -> None:
+    """Check the crop that comes before all others.
+
+    Raises:
+        Mistake: another one comes before it.
+    """
+    for each in transforms[1:]:
+        if each.get("whole"):
+            raise Mistake(
+                f"cuts {each['name']} from whole images, and {transforms[0]['name']} comes before"
+                " it; put it first"
+            )
+
+
+def cuts_whole(train: Mapping[str, Any]) -> bool:
+    """Whether a protocol's images are cut from whole files, which no square in memory holds.
+
+    Args:
+        train: of a run's configuration.
+    """
+    return any(each.get("whole") for each in train["augment"].get("transforms", ()))
+
+
+__all__ = ["TRANSFORMS", "cuts_whole", "in_order", "transform"]

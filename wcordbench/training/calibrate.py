@@ -20,9 +20,11 @@ import torch
 from wcordbench import registry
 from wcordbench.data import base as data
 from wcordbench.data.base import Dataset, Images
+from wcordbench.data.memory import allowing
 from wcordbench.errors import UserError
 from wcordbench.suite.plan import Cost, epochs, first_epochs
 from wcordbench.suite.runs import Run
+from wcordbench.suite.transforms import cuts_whole
 from wcordbench.training.probe import Bench, plain, term_key
 
 
@@ -245,20 +247,21 @@ def _begin(threads: int, plugins: tuple[Path, ...], began: float) -> None:
         registry.add_plugin(plugin)
 
 
-def _dataset(config: dict[str, Any], root: Path) -> tuple[Dataset, bool]:
-    """The dataset, and whether it is the real one."""
-    key = json.dumps(config, sort_keys=True)
+def _dataset(run: dict[str, Any], root: Path) -> tuple[Dataset, bool]:
+    """A run's dataset, and whether it is the real one."""
+    config, whole = run["dataset"], cuts_whole(run["train"])
+    key = json.dumps([config, whole], sort_keys=True)
     if key not in _datasets:
         before = time.time()
         try:
-            with data.offline():
+            with data.offline(), allowing(0.0 if whole else None):
                 _datasets[key] = data.load(config, root), True
             _datasets[key][0].fingerprint()  # as every worker does
             global _started
             _started += time.time() - before
         except UserError:
             random = _random_dataset(config)
-            if random is None:
+            if random is None or whole:
                 raise
             _datasets[key] = random, False
     return _datasets[key]
@@ -289,7 +292,7 @@ def _measure(
     probe: _Probe, data_root: Path, device_name: str, steps: int, clock: Callable[[], float]
 ) -> dict[str, float]:
     device = torch.device(device_name)
-    dataset, real = _dataset(probe.config["dataset"], data_root)
+    dataset, real = _dataset(probe.config, data_root)
     bench = Bench(probe.config, dataset, device, steps, clock)
     found = bench.network() if probe.terms is None else bench.pair(probe.terms)
     pixels = dataset.train.nbytes + dataset.test.nbytes

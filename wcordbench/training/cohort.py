@@ -28,6 +28,7 @@ from wcordbench.results.provenance import device_of_host, environment
 from wcordbench.results.store import RunBusyError, RunFolder, StorageError, Store, file_sha256
 from wcordbench.suite.code import changed
 from wcordbench.suite.runs import Run
+from wcordbench.suite.transforms import cuts_whole
 from wcordbench.training.evaluation import StoppedError
 from wcordbench.training.last_batch import check_last_batch
 from wcordbench.training.learner import DivergedError, Learner, seeded
@@ -119,7 +120,7 @@ class Cohort:
                 raise UserError(f"{run.name}: {reason}")
         with (
             data.listening(lambda line: self.report({"kind": "note", "line": line})),
-            allowing(todo[0][0].memory, todo[0][0].keep),
+            allowing(0.0 if cuts_whole(config["train"]) else todo[0][0].memory, todo[0][0].keep),
         ):
             self.dataset, self.fingerprint = data.fingerprinted(config["dataset"], self.data_root)
         if any(run.config.get("metric") == "auc" for run, _ in todo):
