@@ -148,7 +148,8 @@ def test_processes_measure_side_by_side(runs: list[Run], tmp_path: Path) -> None
 
 def test_random_images_stand_in_for_a_dataset_that_is_not_there(tmp_path: Path) -> None:
     config = {"name": "cifar100", "size": 8, "options": {}, "mean": [0.5] * 3, "std": [0.2] * 3}
-    dataset, real = module._dataset(config, tmp_path)
+    run = {"dataset": config, "train": {"augment": {}}}
+    dataset, real = module._dataset(run, tmp_path)
     assert not real and dataset.train.pixels.shape == (50000, 8, 8, 3)
     assert dataset.test.pixels.shape == (10000, 8, 8, 3) and len(dataset.classes) == 100
     assert not any(tmp_path.iterdir())  # nothing was downloaded
@@ -159,7 +160,7 @@ def test_a_dataset_of_unknown_shape_must_be_there(tmp_path: Path) -> None:
         "name": "imagefolder", "size": None, "options": {"folder": "none"}, "mean": [0.5] * 3,
     }  # fmt: skip
     with pytest.raises(UserError, match="does not exist"):
-        module._dataset(config, tmp_path)
+        module._dataset({"dataset": config, "train": {"augment": {}}}, tmp_path)
 
 
 def test_an_error_in_a_process_is_the_users(runs: list[Run], tmp_path: Path) -> None:
