@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
         ("README.md", "cifar100_cpu"),
         ("docs/results.md", "privileged_cpu"),
         ("docs/results.md", "cifar100_cpu_baselines"),
+        ("docs/results.md", "cifar100_cpu_later"),
     ],
 )
 def test_the_pages_show_the_committed_tables(page: str, name: str) -> None:
