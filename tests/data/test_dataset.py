@@ -115,6 +115,17 @@ def test_shrinking_averages_exactly(size: int) -> None:
             assert np.array_equal(got[:, i, j], floor + up)
 
 
+@pytest.mark.parametrize("factor", range(1, 19))
+def test_shrinking_by_any_factor_rounds_as_exact_means_do(factor: int) -> None:
+    """Sums of 16 bits and of floating point; few different values make many halves."""
+    rng = np.random.default_rng(factor)
+    for high in (2, 4, 256):
+        pixels = rng.integers(0, high, (40, 4 * factor, 4 * factor, 3), dtype=np.uint8)
+        pixels[0] = 255
+        blocks = pixels.reshape(40, 4, factor, 4, factor, 3).astype(np.int64).sum((2, 4))
+        assert np.array_equal(shrink(pixels, 4, "x"), np.rint(blocks / factor**2))
+
+
 def test_shrinking_does_not_enlarge() -> None:
     pixels = images().pixels
     assert shrink(pixels, 8, "x") is pixels

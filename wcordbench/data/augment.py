@@ -53,7 +53,10 @@ class CropFlip:
     def pad(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Black borders around images ``(N, H, W, C)``."""
         p = self.padding
-        return np.pad(pixels, ((0, 0), (p, p), (p, p), (0, 0)))
+        n, height, width, channels = pixels.shape
+        padded = np.zeros((n, height + 2 * p, width + 2 * p, channels), pixels.dtype)
+        padded[:, p : p + height, p : p + width] = pixels
+        return padded
 
     def cut(self, padded: Tensor, indices: Tensor, drawn: Drawn) -> Tensor:
         """A batch ``(B, H, W, C)`` of the padded images on a device."""
