@@ -48,7 +48,9 @@ def test_time_and_disk_of_every_row_and_pair(run: Any, tmp_path: Path) -> None:
     assert set(found["rows"]) == {"Teacher", "Student", "KD"}
     assert found["pairs"]["resnet14->resnet8"]["seconds"] == pytest.approx(found["work"])
     assert found["disk"]["weights"] > 0 < found["disk"]["checkpoints"]
+    assert 1e8 < found["calibration"]["memory"] < 1e10
     text = plan.describe(found)
+    assert "of a worker at most, its images included" in text
     assert "5 runs; 5 to train, 1 teacher among all" in text and "over 2 workers on cpu" in text
     assert not (tmp_path / "r").exists()  # nothing is written
 
@@ -56,6 +58,7 @@ def test_time_and_disk_of_every_row_and_pair(run: Any, tmp_path: Path) -> None:
 def test_without_times(run: Any) -> None:
     code, out, _ = run("--steps", "0", "--cohort-size", "1", "--method", "kd", "--seed", "1")
     assert code == 0 and "2 runs; 2 to train" in out and "time: not measured" in out
+    assert "memory:" not in out
     assert "of weights" in out and "%" not in out
 
 

@@ -123,6 +123,7 @@ def command(
             "seconds": measured.seconds,
             "real_images": measured.real_images,
             "dataset_bytes": measured.dataset_bytes,
+            "memory": measured.memory,
         },
         **dataclasses.asdict(found),
     }
@@ -178,6 +179,9 @@ def describe(record: dict[str, Any]) -> str:
         f" from {calibration['steps']} steps of each part in"
         f" {duration(calibration['seconds'])}"
     )
+    if calibration["memory"]:
+        whose = "the GPU's" if record["devices"][0].startswith("cuda") else "its images included"
+        lines.append(f"memory: {_bytes(calibration['memory'])} of a worker at most, {whose}")
     if not calibration["real_images"]:
         lines.append("the dataset is not there: random images of its shape were used")
     for title, key in (("row", "rows"), ("pair", "pairs")):

@@ -129,7 +129,11 @@ class WassersteinLogits(Method):
 
     @torch.no_grad()
     def prepare(self, teacher: Iterable[tuple[Features, Tensor]]) -> None:
-        """Measure the classes' distances on the first images of each, as many as all have."""
+        """Measure the classes' distances on the first images of each, as many as all have.
+
+        Takes 4 · classes · images · positions · channels bytes on the teacher's device: 3.3 GB
+        for 500 images a class of CIFAR-100 and a map of 8 by 8 positions and 256 channels.
+        """
         found = self._by_class(teacher)
         with torch.autocast(found.device.type, enabled=False):
             self.cost.copy_(transport_cost(class_distances(found), self.sharpen))

@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -42,6 +43,8 @@ class Calibration:
         real_images: whether the dataset was there; else the images were random.
         dataset_bytes: of the decoded images, as a cache beside them has them.
         seconds: that it took.
+        memory: bytes that a process held at most, its dataset included; on CUDA those of the
+            device. 0 where nothing was measured, or the system does not say.
     """
 
     networks: dict[str, dict[str, float]]
@@ -49,6 +52,7 @@ class Calibration:
     real_images: bool
     dataset_bytes: int
     seconds: float
+    memory: int = 0
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
@@ -176,6 +180,7 @@ def calibrate(
         all(m["real"] == 1 for m in means.values()),
         int(max((m["pixels"] for m in means.values()), default=0)),
         time.time() - began,
+        int(max((m["held"] for m in means.values()), default=0)) if steps else 0,
     )
 
 
@@ -296,4 +301,17 @@ def _measure(
     bench = Bench(probe.config, dataset, device, steps, clock)
     found = bench.network() if probe.terms is None else bench.pair(probe.terms)
     pixels = dataset.train.nbytes + dataset.test.nbytes
-    return {**found, "start": _started, "real": float(real), "pixels": float(pixels)}
+    said = {"start": _started, "real": float(real), "pixels": float(pixels)}
+    return {**found, **said, "held": float(_held(device))}
+
+
+def _held(device: torch.device) -> int:
+    """Bytes that this process has held at most, of the device where it is CUDA."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
