@@ -180,7 +180,7 @@ def calibrate(
         all(m["real"] == 1 for m in means.values()),
         int(max((m["pixels"] for m in means.values()), default=0)),
         time.time() - began,
-        int(max((m["held"] for m in means.values()), default=0)) if steps else 0,
+        int(max((m["held"] for each in found.values() for m in each), default=0)) if steps else 0,
     )
 
 
