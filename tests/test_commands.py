@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from wcordbench.cli.main import app
 from wcordbench.cli.options import select
 from wcordbench.results.store import Store
-from wcordbench.suite import expand, load_suite
+from wcordbench.suite import load_suite
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -75,7 +75,7 @@ def test_what_is_to_be_typed_runs(
     if isinstance(parsed.get("suite"), Path):
         suite = load_suite(parsed["suite"], parsed.get("set_") or [])
         chosen = [parsed.get(key) for key in ("pair", "method", "seed")]
-        cells = select(suite, expand(suite), *chosen)
+        cells = select(suite, *chosen)
         store = Store(parsed.get("results", Path("results")))
         finished = any(store.folder(cell.run).state == "done" for cell in cells)
     empty = name in ("table", "status") and parsed.get("metric") is None  # gaps are printed

@@ -324,6 +324,25 @@ def test_fetch_gets_a_suites_teachers_and_measures_them(
     assert code == 2 and "delete the file and fetch it again" in err
 
 
+@pytest.mark.parametrize("given", ["{{url: 'https://x.org/t.pth', sha256: {0}}}", "true"])
+def test_what_is_not_asked_for_needs_no_download(
+    given: str, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    path, more = tmp_path / "given.yaml", ["--results", str(tmp_path / "r")]
+    text = SUITE.format(url="u", sha256="s").replace("[kd]", "[student, kd]")
+    text = text.replace("resnet14", "timm:mobilenetv3_small_050")
+    old = text[text.index("{url") : text.index(", top1")] + ", top1: 12.5}"
+    path.write_text(text.replace(old, given.format(64 * "a")))
+    code, _, err = command("run", str(path), *more)
+    assert code == 2 and "is yet to be downloaded" in err
+    code, _, err = command("run", str(path), *more, "--method", "student", "--workers", "1")
+    assert code == 0, err
+    for name in ("table", "best", "status"):
+        code, out, err = command(name, str(path), *more, "--method", "student")
+        assert code == 0 and out, (name, err)
+    assert [f.name for f in (tmp_path / "r/runs").iterdir() if "kd" in f.name] == []
+
+
 def test_timms_own_weights_teach_as_they_are(
     tmp_path: Path,
     command: Callable[..., tuple[int, str, str]],

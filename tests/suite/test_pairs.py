@@ -53,10 +53,9 @@ def test_pairs_of_the_same_networks_are_columns_of_their_own(tmp_path: Path) -> 
 
 def test_a_pair_is_chosen_by_its_label_or_all_of_its_networks(tmp_path: Path) -> None:
     suite = read(tmp_path, "pairs.0.label=short")
-    cells = expand(suite)
 
     def chosen(name: str) -> set[str]:
-        return {c.pair.name for c in select(suite, cells, [name], None, None)}
+        return {c.pair.name for c in select(suite, [name], None, None)}
 
     assert chosen("Long teacher") == {"long teacher"}
     assert chosen("resnet20 → resnet8") == {"short", "long teacher", "seed 5"}
@@ -65,15 +64,15 @@ def test_a_pair_is_chosen_by_its_label_or_all_of_its_networks(tmp_path: Path) ->
     ):
         chosen("sed 5")
     plain = read(tmp_path)  # a pair without a label is called by its networks
-    assert {
-        c.pair.name for c in select(plain, expand(plain), ["resnet20->resnet8"], None, None)
-    } == {"resnet20->resnet8"}
+    assert {c.pair.name for c in select(plain, ["resnet20->resnet8"], None, None)} == {
+        "resnet20->resnet8"
+    }
 
 
 def test_one_pair_of_several_with_one_teacher_shows_one_column(tmp_path: Path) -> None:
     suite = read(tmp_path, "pairs=[{teacher: resnet20, student: resnet8}, {teacher: resnet20,"
                  " student: resnet14}]")  # fmt: skip
-    cells = select(suite, expand(suite), ["resnet20->resnet14"], None, None)
+    cells = select(suite, ["resnet20->resnet14"], None, None)
     assert build(suite, cells, Store(tmp_path), None).students == ["resnet14"]
 
 

@@ -48,7 +48,7 @@ def command(
     The highest of many seeds says little: wcordbench table and compare are for claims.
     """
     from wcordbench.results.store import Store
-    from wcordbench.suite import expand, load_suite
+    from wcordbench.suite import load_suite
 
     if form not in ("text", "json"):
         raise UserError(f"--format {form!r} is unknown; valid: text, json")
@@ -58,7 +58,7 @@ def command(
     if suite is not None:
         loaded = load_suite(suite, set_ or [])
         score = score or loaded.metric
-        cells = select(loaded, expand(loaded), pair, method, seed)
+        cells = select(loaded, pair, method, seed)
         titles: dict[str, list[str]] = {}
         for cell in cells:
             if cell.method is not None:

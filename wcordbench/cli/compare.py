@@ -49,7 +49,7 @@ def command(
     from wcordbench.reporting.render_compare import FORMATS, render
     from wcordbench.reporting.table import build
     from wcordbench.results.store import Store
-    from wcordbench.suite import expand, load_suite
+    from wcordbench.suite import load_suite
 
     if form not in FORMATS:
         raise UserError(f"--format {form!r} is unknown{nearest(form, FORMATS)}")
@@ -59,7 +59,7 @@ def command(
         raise UserError(f"--margin {margin:g} is not within 0 and 100 points; give 0.5 or so")
     loaded = load_suite(suite, set_ or [])
     base = baseline_of(loaded, baseline)
-    cells = select(loaded, expand(loaded), pair, with_baseline(method, base), seed)
+    cells = select(loaded, pair, with_baseline(method, base), seed)
     store = Store(existing(results))
     if not any(store.folder(c.run).state == "done" for c in cells):
         raise UserError(f"no run of {suite} is done in {results}; run the suite first")

@@ -41,10 +41,10 @@ def command(
     from wcordbench.cli.progress import count
     from wcordbench.results.remove import check_removable, remove
     from wcordbench.results.store import Store
-    from wcordbench.suite import expand, load_suite
+    from wcordbench.suite import load_suite
 
     loaded, store = load_suite(suite, set_ or []), Store(existing(results))
-    cells = select(loaded, expand(loaded), pair, method, seed)
+    cells = select(loaded, pair, method, seed)
     runs = dict.fromkeys(c.run for c in cells if teachers or not c.is_teacher)
     folders = [f for run in runs if (f := store.folder(run)).path.is_dir()]
     if not folders:

@@ -40,12 +40,12 @@ def command(
     from wcordbench.cli.progress import count
     from wcordbench.reporting.listener import listeners, replay
     from wcordbench.results.store import Store
-    from wcordbench.suite import expand, load_suite
+    from wcordbench.suite import load_suite
 
     if tensorboard is None and wandb is None and mlflow is None:
         raise UserError("say where: --tensorboard FOLDER, --wandb PROJECT or --mlflow URI")
     loaded, store = load_suite(suite, set_ or []), Store(existing(results))
-    runs = [c.run for c in select(loaded, expand(loaded), pair, method, seed)]
+    runs = [c.run for c in select(loaded, pair, method, seed)]
     if not any(store.folder(run).state == "done" for run in runs):
         raise UserError(f"no run of {suite} is done in {results}; run the suite first")
     told = listeners(loaded.name, runs, tensorboard, wandb, mlflow)

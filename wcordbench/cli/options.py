@@ -105,18 +105,27 @@ def comparison(value: str | None) -> Literal["published", "none"] | None:
 
 def select(
     suite: Suite,
-    cells: list[Cell],
     pairs: list[str] | None,
     methods: list[str] | None,
     seeds: list[int] | None,
+    unfetched: bool = False,
 ) -> list[Cell]:
     """The cells that ``--pair``, ``--method`` and ``--seed`` leave, with their teachers.
 
+    Args:
+        suite: whose cells.
+        pairs: networks or labels; None or empty for all, as are the others.
+        methods: keys or labels.
+        seeds: some of the suite's.
+        unfetched: see :func:`wcordbench.suite.runs.expand`.
+
     Raises:
-        UserError: a name that the suite does not have.
+        UserError: a name that the suite does not have; a file that these cells need is not there.
     """
     from wcordbench.suite.base import alike
+    from wcordbench.suite.runs import check_known, expand
 
+    cells = expand(suite, unfetched=True)
     wanted: set[str] = set()
     for pair in pairs or []:
         found = [p.name for p in suite.pairs if alike(pair) == alike(p.name)]
@@ -143,6 +152,8 @@ def select(
         and (not methods or {c.method.name, c.method.title} & set(methods))
         and (not seeds or c.seed in seeds)
     ]
+    if not unfetched:  # what is not asked for needs no file
+        check_known(suite, kept)
     teachers = {(c.run.teacher, c.pair.name) for c in kept}
     return [c for c in cells if c.method is None and (c.run, c.pair.name) in teachers] + kept
 

@@ -65,7 +65,7 @@ def command(
 
     from wcordbench.executors.local import LocalExecutor
     from wcordbench.results.store import Store, to_json
-    from wcordbench.suite import expand, load_suite
+    from wcordbench.suite import load_suite
     from wcordbench.suite.forecast import forecast, remaining
     from wcordbench.suite.plan import cohorts
     from wcordbench.suite.schedule import arrange
@@ -77,7 +77,7 @@ def command(
     if save is not None and not save.absolute().parent.is_dir():  # not after minutes of measuring
         raise UserError(f"--save {save}: there is no such folder; make it, or give another file")
     loaded = load_suite(suite, set_ or [])
-    cells = select(loaded, expand(loaded, unfetched=True), pair, method, seed)
+    cells = select(loaded, pair, method, seed, unfetched=True)
     store = Store(results)
     runs = list(dict.fromkeys(cell.run for cell in cells))
     states = {run: store.folder(run).state for run in runs}

@@ -59,7 +59,7 @@ def command(
     from wcordbench.reporting.plot_table import dot_plot
     from wcordbench.reporting.table import build
     from wcordbench.results.store import Store
-    from wcordbench.suite import expand, load_suite
+    from wcordbench.suite import load_suite
 
     if kind not in KINDS:
         raise UserError(f"--kind {kind!r} is unknown{nearest(kind, KINDS)}")
@@ -68,7 +68,7 @@ def command(
         seed = seed or loaded.seeds[:1]
         if len(seed) > 1:
             raise UserError("--seed: a map of correlations is of one seed; give it once")
-    cells = select(loaded, expand(loaded), pair, method, seed)
+    cells = select(loaded, pair, method, seed)
     if kind == "curves":
         curves(loaded, cells, store, out)
     elif kind == "correlation":

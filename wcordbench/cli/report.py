@@ -41,10 +41,10 @@ def command(
     """Write one self-contained HTML page: tables, comparisons, plots, and every run's details."""
     from wcordbench.reporting.report import page
     from wcordbench.results.store import Store
-    from wcordbench.suite import expand, load_suite
+    from wcordbench.suite import load_suite
 
     loaded = load_suite(suite, set_ or [])
-    cells = select(loaded, expand(loaded), pair, method, seed)
+    cells = select(loaded, pair, method, seed)
     store = Store(existing(results))
     maps = None
     if correlation:

@@ -111,7 +111,7 @@ def command(
     from wcordbench.results.images import compare_images
     from wcordbench.results.provenance import commit
     from wcordbench.results.store import Store
-    from wcordbench.suite import expand, load_suite
+    from wcordbench.suite import load_suite
     from wcordbench.suite.plan import cohorts
 
     own = {"ray-address": ray_address, "scratch": scratch, "gpu-memory": gpu_memory, "slurm": slurm}
@@ -123,7 +123,7 @@ def command(
             ),
         )
         loaded = load_suite(suite, set_ or [])
-        cells = select(loaded, expand(loaded), pair, method, seed)
+        cells = select(loaded, pair, method, seed)
         cost = _cost if costs is None else _measured(costs)
         store = Store(results)
         runs = list(dict.fromkeys(c.run for c in cells))
@@ -139,7 +139,7 @@ def command(
         if todo:
             from wcordbench.suite.check import check_fetched, check_shapes  # imports torch
 
-            check_fetched(loaded, suite)
+            check_fetched(loaded, [c for c in cells if c.run in todo], suite)
             _look(loaded, data)
             if commit()["clean"] is False:
                 lines.append(UNCOMMITTED)

@@ -50,12 +50,12 @@ def command(
 
     from wcordbench.results.status import status
     from wcordbench.results.store import Store
-    from wcordbench.suite import expand, load_suite
+    from wcordbench.suite import load_suite
 
     if form not in ("text", "json"):
         raise UserError(f"--format {form!r} is unknown; valid: text, json")
     loaded = load_suite(suite, set_ or [])
-    runs = [c.run for c in select(loaded, expand(loaded), pair, method, seed)]
+    runs = [c.run for c in select(loaded, pair, method, seed)]
     if results.exists():  # before the first run there is none
         existing(results)
     again = _command(suite, set_, pair, method, seed, results)

@@ -125,7 +125,7 @@ def command(
     if suite is not None:
         loaded = load_suite(suite, set_ or [])
         base = baseline_of(loaded, baseline) if significance else None
-        cells = select(loaded, expand(loaded), pair, with_baseline(method, base), seed)
+        cells = select(loaded, pair, with_baseline(method, base), seed)
         typer.echo(text(loaded, cells, base))
         return
     shown, broken = 0, 0

@@ -13,6 +13,7 @@ import numpy as np
 
 from wcordbench import registry
 from wcordbench.errors import UserError
+from wcordbench.suite.runs import Cell
 from wcordbench.suite.schema import MethodSpec, Pair, Suite, Teacher, merge, show
 
 
@@ -228,23 +229,23 @@ def to_fetch(teacher: Teacher) -> bool:
     return source is not None and source.fetched and not Path(source.file).is_file()
 
 
-def check_fetched(suite: Suite, file: Path) -> None:
+def check_fetched(suite: Suite, cells: list[Cell], file: Path) -> None:
     """Refuse to train with teachers that are yet to be downloaded.
 
     Args:
         suite: whose teachers.
+        cells: what is to be trained; those without a teacher need no file.
         file: the suite's file, for the command to give.
 
     Raises:
         UserError: one is not there.
     """
-    for i, pair in enumerate(suite.pairs):
-        if to_fetch(pair.teacher):
-            assert pair.teacher.checkpoint is not None
+    for cell in cells:
+        if cell.run.config["teacher"] is not None and to_fetch(cell.pair.teacher):
             raise suite.mistake(
-                f": {pair.teacher.checkpoint.file} is yet to be downloaded; get it with:"
-                f" wcordbench fetch {file}",
-                "pairs", i, "teacher", "checkpoint",
+                f": {cell.run.checkpoint} is yet to be downloaded; get it with: wcordbench fetch"
+                f" {file}",
+                "pairs", suite.pairs.index(cell.pair), "teacher", "checkpoint",
             )  # fmt: skip
 
 

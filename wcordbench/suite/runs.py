@@ -164,7 +164,7 @@ def _checkpoint(suite: Suite, number: int, key: str, path: str) -> str:
         raise suite.mistake(f": {path!r} cannot be read ({reason})", *at) from None
 
 
-def _digest_of(suite: Suite, number: int, source: Source, unfetched: bool) -> str:
+def _digest_of(suite: Suite, number: int, source: Source) -> str:
     """A given teacher's SHA-256: the suite's own word, or the file's.
 
     A download need not be there for a table; training refuses a file of another content.
@@ -172,13 +172,7 @@ def _digest_of(suite: Suite, number: int, source: Source, unfetched: bool) -> st
     there = Path(source.file).is_file()
     if source.sha256 is None:
         if source.timm and not there:
-            if unfetched:
-                return NOT_FETCHED
-            raise suite.mistake(
-                f": {source.file} is yet to be downloaded; get it with wcordbench fetch, or give"
-                " its sha256",
-                "pairs", number, "teacher", "checkpoint",
-            )  # fmt: skip
+            return NOT_FETCHED
         return _checkpoint(suite, number, "checkpoint", source.file)
     if not source.fetched or there:
         found = _checkpoint(suite, number, "checkpoint", source.file)
@@ -244,6 +238,25 @@ def _check_whole(suite: Suite, train: Train) -> None:
         )
 
 
+def check_known(suite: Suite, cells: list[Cell]) -> None:
+    """Refuse cells that are taught by weights of no known content.
+
+    Args:
+        suite: whose cells.
+        cells: some of them.
+
+    Raises:
+        UserError: a library's weights are yet to be fetched, and the suite gives no digest.
+    """
+    for cell in cells:
+        if (cell.run.config["teacher"] or {}).get("checkpoint") == NOT_FETCHED:
+            raise suite.mistake(
+                f": {cell.run.checkpoint} is yet to be downloaded; get it with wcordbench fetch, or"
+                " give its sha256",
+                "pairs", suite.pairs.index(cell.pair), "teacher", "checkpoint",
+            )  # fmt: skip
+
+
 def expand(suite: Suite, unfetched: bool = False) -> list[Cell]:
     """Every run of a suite in its place in the table, teachers first, in the order of the file.
 
@@ -275,7 +288,7 @@ def expand(suite: Suite, unfetched: bool = False) -> list[Cell]:
         if run is not None:
             source["run"] = run.id
         elif given is not None:
-            source["checkpoint"] = _digest_of(suite, number, given, unfetched)
+            source["checkpoint"] = _digest_of(suite, number, given)
         for method in suite.methods:
             spec = method.on(pair)
             terms = resolved[spec.title] if spec is method else spec.terms()
@@ -309,4 +322,6 @@ def expand(suite: Suite, unfetched: bool = False) -> list[Cell]:
                         seed,
                     )
                 )
+    if not unfetched:
+        check_known(suite, cells)
     return cells
