@@ -80,17 +80,22 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, whole: bool = False) -> str:
         """16 hexadecimal digits that change when any image, label or their order changes.
 
         The same for images in memory and for the files that they are decoded from.
 
+        Args:
+            whole: add a dash and 16 digits that change when any pixel of a training image's file
+                changes, for runs that cut from those (see :mod:`wcordbench.data.fingerprints`).
+
         Raises:
             UserError: a file cannot be decoded.
+            ValueError: ``whole``, of training images in memory.
         """
         from wcordbench.data.survey import digest, survey
 
-        return survey(self).fingerprint if self.streamed else digest(self)
+        return survey(self, whole).fingerprint if whole or self.streamed else digest(self)
 
     @property
     def streamed(self) -> bool:
@@ -199,14 +204,39 @@ def _placed(dataset: Dataset, size: int | None, name: str) -> Dataset:
     return Dataset(ready[0], ready[1], dataset.classes)
 
 
-def fingerprinted(config: dict[str, Any], root: Path) -> tuple[Dataset, str]:
-    """As :func:`load`, with the fingerprint, which is kept for :mod:`wcordbench.data.index`."""
-    key = index.signature(config, root)
-    dataset = load(config, root)
-    fingerprint = dataset.fingerprint()
-    if index.signature(config, root) == key:  # nothing was changed meanwhile
+def fingerprinted(config: dict[str, Any], root: Path, whole: bool = False) -> tuple[Dataset, str]:
+    """As :func:`load`, with the fingerprint, which is kept for :mod:`wcordbench.data.index`.
+
+    Args:
+        config: the ``dataset`` part of a run's configuration.
+        root: the folder that holds datasets.
+        whole: whether the run cuts from whole images, which are then not held in memory.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    from wcordbench.data.memory import allowing, given, keeping
+
+    key = index.signature(config, root, whole)
+    with allowing(0.0 if whole else given(), keeping()):
+        dataset = load(config, root)
+    fingerprint = dataset.fingerprint(whole)
+    if index.signature(config, root, whole) == key:  # nothing was changed meanwhile
         index.remember(key, fingerprint)
     return dataset, fingerprint
+
+
+def fingerprint_of(config: dict[str, Any], root: Path, whole: bool = False) -> str:
+    """The fingerprint alone; nothing is read where :mod:`wcordbench.data.index` knows it.
+
+    Args:
+        config, root, whole: see :func:`fingerprinted`.
+
+    Raises:
+        UserError: as :func:`load`.
+    """
+    known = index.known(config, root, whole)
+    return fingerprinted(config, root, whole)[1] if known is None else known
 
 
 def _check(dataset: Dataset, name: str, channels: int) -> None:
@@ -267,6 +297,6 @@ def shrinkable(shape: tuple[int, ...], size: int, name: str) -> None:
 
 
 __all__ = [
-    "Dataset", "ImageFiles", "Images", "Split", "alone", "fingerprinted", "listening", "load",
-    "look", "may_download", "offline", "say", "shrink",
+    "Dataset", "ImageFiles", "Images", "Split", "alone", "fingerprint_of", "fingerprinted",
+    "listening", "load", "look", "may_download", "offline", "say", "shrink",
 ]  # fmt: skip

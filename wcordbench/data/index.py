@@ -23,14 +23,15 @@ from wcordbench import registry
 MOST = 1000
 
 
-def known(config: dict[str, Any], root: Path) -> str | None:
+def known(config: dict[str, Any], root: Path, whole: bool = False) -> str | None:
     """The fingerprint of a dataset whose files are those of an earlier reading, or None.
 
     Args:
         config: the ``dataset`` part of a run's configuration.
         root: the folder that holds datasets.
+        whole: whether that of a run that cuts from whole images.
     """
-    key = signature(config, root)
+    key = signature(config, root, whole)
     return None if key is None else _read().get(key)
 
 
@@ -48,16 +49,20 @@ def remember(key: str | None, fingerprint: str) -> None:
         Path(name).replace(file)
 
 
-def signature(config: dict[str, Any], root: Path) -> str | None:
+def signature(config: dict[str, Any], root: Path, whole: bool = False) -> str | None:
     """What a dataset's fingerprint is kept under; None where its files are not known.
 
     The loader's registration says in ``reads`` which they are.
+
+    Args:
+        config, root, whole: see :func:`known`.
     """
     entry = registry.get("dataset", config["name"])
     patterns = entry.meta.get("reads")
     if patterns is None:
         return None
-    h = hashlib.sha256(json.dumps([config, entry.version, entry.digest], sort_keys=True).encode())
+    of = [config, whole, entry.version, entry.digest]
+    h = hashlib.sha256(json.dumps(of, sort_keys=True).encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):  # how they are read
         h.update(_stated(file.name, file.stat()))
     named = {**entry.meta.get("preset", {}), **config["options"]}

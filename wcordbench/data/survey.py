@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from wcordbench.data import decode
 from wcordbench.data.base import Dataset, ImageFiles
-from wcordbench.data.files import MANY, read_json, write_beside
+from wcordbench.data.files import CHUNK, MANY, read_json, write_beside
+from wcordbench.data.fingerprints import joined
 from wcordbench.data.notes import alone, say
 from wcordbench.data.walk import CACHE
 
@@ -20,7 +25,7 @@ class Survey:
     """What is known of a dataset once every image has been seen.
 
     Attributes:
-        fingerprint: 16 hexadecimal digits, see :meth:`Dataset.fingerprint`.
+        fingerprint: see :meth:`Dataset.fingerprint`.
         mean, std: of the training images' values in [0, 1], one a channel.
     """
 
@@ -29,16 +34,23 @@ class Survey:
     std: list[float]
 
 
-def survey(dataset: Dataset) -> Survey:
+def survey(dataset: Dataset, whole: bool = False) -> Survey:
     """Look at every image once; of files the outcome is kept beside them.
+
+    Args:
+        dataset: what to look at.
+        whole: whether the fingerprint is also of the whole training images.
 
     Raises:
         UserError: a file cannot be decoded.
+        ValueError: ``whole``, of training images in memory.
     """
+    if whole and not isinstance(dataset.train, ImageFiles):
+        raise ValueError("images in memory are not whole; stream them")
     files = next((s for s in (dataset.train, dataset.test) if isinstance(s, ImageFiles)), None)
     if files is None:
         return _look(dataset)
-    key, kept = _key(dataset), files.base / CACHE / "surveys.json"
+    key, kept = _key(dataset) + "-whole" * whole, files.base / CACHE / "surveys.json"
     with alone(kept.with_suffix(".lock")):
         known = read_json(kept)
         if key in known:
@@ -46,7 +58,7 @@ def survey(dataset: Dataset) -> Survey:
         count = len(dataset.train) + len(dataset.test)
         if count >= MANY:
             say(f"{files.what}: looking at all {count} images, once")
-        found = _look(dataset)
+        found = _look(dataset, whole)
         known[key] = asdict(found)
         write_beside(kept, json.dumps(known).encode())
     return found
@@ -77,13 +89,16 @@ def digest(dataset: Dataset) -> str:
     return found.hexdigest()[:16]
 
 
-def _look(dataset: Dataset) -> Survey:
-    found = hashlib.sha256()
+def _look(dataset: Dataset, whole: bool = False) -> Survey:
+    found, files = hashlib.sha256(), hashlib.sha256()
     channels = dataset.train.shape[3]
     total = np.zeros((2, channels), np.int64)
     for split in (dataset.train, dataset.test):
         found.update(repr(tuple(split.shape)).encode())
-        for part in split.chunks():
+        parts = split.chunks()
+        if whole and split is dataset.train and isinstance(split, ImageFiles):
+            parts = _whole_too(split, files)
+        for part in parts:
             part = np.ascontiguousarray(part)
             found.update(part.data)
             if split is dataset.train:
@@ -94,11 +109,29 @@ def _look(dataset: Dataset) -> Survey:
     values = int(np.prod(dataset.train.shape[:3]))
     mean = total[0] / values
     std = np.sqrt(total[1] / values - mean**2)
+    fingerprint = found.hexdigest()[:16]
     return Survey(
-        found.hexdigest()[:16],
+        joined(fingerprint, files.hexdigest()[:16]) if whole else fingerprint,
         [round(float(x) / 255, 4) for x in mean],
         [round(float(x) / 255, 4) for x in std],
     )
+
+
+def _whole_too(files: ImageFiles, found: Any) -> Iterator[decode.Pixels]:
+    """As :meth:`ImageFiles.chunks`; ``found`` is updated with each whole image on the way."""
+
+    def each(index: int) -> tuple[decode.Pixels, bytes]:
+        image = np.ascontiguousarray(files.whole(index))
+        seen = hashlib.sha256(repr(image.shape).encode())
+        seen.update(image.data)
+        return files.reading(image), seen.digest()
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(files), CHUNK):
+            made = list(pool.map(each, range(start, min(start + CHUNK, len(files)))))
+            for _, seen in made:
+                found.update(seen)
+            yield np.stack([square for square, _ in made])
 
 
 #: of every value that a pixel may have: itself and its square

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wcordbench import registry
+from wcordbench.data.fingerprints import distinct
 from wcordbench.reporting.configuration import Leaf, differences, phrases
 from wcordbench.reporting.published import NOT_PUBLIC, PRIVILEGED_REMARK, Beside, Rule
 from wcordbench.results.summary import Summary
@@ -146,7 +147,7 @@ def remarks(
         ]
     if have < wanted:
         said.append(f"{have} of {wanted} runs of the table are done; – marks a missing cell.")
-    images = frozenset[str]().union(*(s.fingerprints for s in summaries))
+    images = distinct(frozenset[str]().union(*(s.fingerprints for s in summaries)))
     if len(images) > 1:
         said.append(
             f"NOT comparable with each other: the dataset's images were changed between runs"

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from wcordbench.data.fingerprints import of_squares, of_whole
 from wcordbench.errors import UserError
 from wcordbench.results.store import Store
 from wcordbench.suite.runs import Run, digest
+from wcordbench.suite.transforms import cuts_whole
 
 
 def compare_images(runs: Iterable[Run], store: Store, data_root: Path) -> list[str]:
@@ -21,23 +23,24 @@ def compare_images(runs: Iterable[Run], store: Store, data_root: Path) -> list[s
         data_root: the folder that holds datasets; nothing is downloaded to it.
 
     Returns:
-        Remarks: that images are not here, so that nothing was compared.
+        Remarks: that images are not here, or were not recorded, so that they were not compared.
 
     Raises:
         UserError: the images here are others.
     """
-    then: dict[str, tuple[dict[str, Any], dict[str, str]]] = {}
+    then: dict[str, tuple[dict[str, Any], bool, dict[str, str]]] = {}
     for run in sorted(runs, key=lambda run: run.name):
         folder = store.folder(run)
         if folder.state == "done":
             fingerprint = folder.result(best=False).get("dataset_fingerprint")
             if fingerprint is not None:
-                config = run.config["dataset"]
-                then.setdefault(digest(config), (config, {}))[1][run.name] = fingerprint
+                config, whole = run.config["dataset"], cuts_whole(run.config["train"])
+                key = digest({"dataset": config, "whole": whole})
+                then.setdefault(key, (config, whole, {}))[2][run.name] = fingerprint
     remarks = []
-    for config, finished in then.values():
+    for config, whole, finished in then.values():
         try:
-            now = _fingerprint(config, data_root)
+            now = _fingerprint(config, data_root, whole)
         except Exception as error:  # a loader of anyone's raises anything
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             remarks.append(
@@ -46,7 +49,12 @@ def compare_images(runs: Iterable[Run], store: Store, data_root: Path) -> list[s
                 f" {reason}"
             )
             continue
-        other = {name: was for name, was in finished.items() if was != now}
+        untold = {name for name, was in finished.items() if whole and of_whole(was) is None}
+        other = {
+            name: was
+            for name, was in finished.items()
+            if was != (of_squares(now) if name in untold else now)
+        }
         if other:
             name, was = next(iter(other.items()))
             most = Counter(other.values()).most_common(1)[0][0]
@@ -58,19 +66,25 @@ def compare_images(runs: Iterable[Run], store: Store, data_root: Path) -> list[s
                 " images back, or name their place with --data; or train on these with another"
                 " --results, or after wcordbench forget --teachers"
             )
+        if untold:
+            remarks.append(
+                f"{_counted(len(untold), 'finished run')} in {store.root} cut from whole images of"
+                f" dataset {config['name']!r} and recorded the fingerprint of their squares alone,"
+                f" so that the rest of the images was not compared, such as {min(untold)}"
+            )
     return remarks
 
 
-def _fingerprint(config: dict[str, Any], root: Path) -> str:
+def _fingerprint(config: dict[str, Any], root: Path, whole: bool) -> str:
     from wcordbench.data import index
 
-    known = index.known(config, root)
-    if known is not None:
+    known = index.known(config, root, whole)
+    if known is not None:  # without torch
         return known
     from wcordbench.data.base import fingerprinted, offline
 
     with offline():
-        return fingerprinted(config, root)[1]
+        return fingerprinted(config, root, whole)[1]
 
 
 def _counted(number: int, what: str) -> str:

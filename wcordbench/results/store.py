@@ -192,6 +192,9 @@ class RunFolder:
         top1 = record["scores"]["top1"]
         if not isinstance(top1, int | float) or not 0 <= top1 <= 100:
             return f"its top1 is {top1!r}"
+        fingerprint = record.get("dataset_fingerprint", "")
+        if not isinstance(fingerprint, str):
+            return f"its dataset_fingerprint is {fingerprint!r}"
         metrics = self.path / "metrics.json"
         if metrics.is_file() and "metrics_sha256" in record:
             data = metrics.read_bytes()

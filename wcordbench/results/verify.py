@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wcordbench.data.fingerprints import of_squares, of_whole
 from wcordbench.errors import UserError
 from wcordbench.results import evaluations
 from wcordbench.results.store import HOLDER, LEASE, SESSIONS, RunFolder, Store, file_sha256
@@ -77,21 +78,31 @@ class Claims:
 
     Attributes:
         weights: the weights' checksum by the run's identity.
-        images: by the dataset's part of a configuration, the fingerprint that most runs have.
+        images: by the dataset's part of a configuration, the fingerprint that most runs have of
+            its squares.
+        whole: as ``images``, of the whole training images.
     """
 
     def __init__(self, folders: list[RunFolder]) -> None:
         self.weights: dict[str, str] = {}
         seen: dict[str, Counter[str]] = {}
+        wholes: dict[str, Counter[str]] = {}
         for folder in folders:
             try:
                 record = folder.result()
                 self.weights[record["id"]] = record["weights_sha256"]
-                images = seen.setdefault(digest(record["config"]["dataset"]), Counter())
-                images[record["dataset_fingerprint"]] += 1
+                dataset, fingerprint = (
+                    digest(record["config"]["dataset"]), record["dataset_fingerprint"]
+                )  # fmt: skip
+                seen.setdefault(dataset, Counter())[of_squares(fingerprint)] += 1
+                if (whole := of_whole(fingerprint)) is not None:
+                    wholes.setdefault(dataset, Counter())[whole] += 1
             except (UserError, KeyError):  # named where its folder is checked
                 continue
-        self.images = {dataset: of.most_common(1)[0][0] for dataset, of in seen.items() if of}
+        self.images, self.whole = (
+            {dataset: of.most_common(1)[0][0] for dataset, of in counted.items()}
+            for counted in (seen, wholes)
+        )
 
 
 def check(folder: RunFolder, claims: Claims) -> list[Finding]:
@@ -157,8 +168,11 @@ def _result(folder: RunFolder, claims: Claims, wrong: Any) -> None:
         wrong("student.pt", "is not the file whose SHA-256 result.json records")
     if not (folder.path / "metrics.json").is_file():
         wrong("metrics.json", "is missing")
-    images = claims.images.get(digest(record["config"]["dataset"]))
-    if record.get("dataset_fingerprint", images) != images:
+    dataset, fingerprint = digest(record["config"]["dataset"]), record.get("dataset_fingerprint")
+    if fingerprint is not None and (
+        of_squares(fingerprint) != claims.images.get(dataset)
+        or of_whole(fingerprint) not in (None, claims.whole.get(dataset))
+    ):
         wrong("result.json", "was trained on other images than most runs of its dataset")
     teacher = record["config"]["teacher"]
     if teacher is None or "run" not in teacher:

@@ -261,7 +261,7 @@ def _dataset(run: dict[str, Any], root: Path) -> tuple[Dataset, bool]:
         try:
             with data.offline(), allowing(0.0 if whole else None):
                 _datasets[key] = data.load(config, root), True
-            _datasets[key][0].fingerprint()  # as every worker does
+            _datasets[key][0].fingerprint(whole)  # as every worker does
             global _started
             _started += time.time() - before
         except UserError:

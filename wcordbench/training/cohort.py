@@ -120,9 +120,11 @@ class Cohort:
                 raise UserError(f"{run.name}: {reason}")
         with (
             data.listening(lambda line: self.report({"kind": "note", "line": line})),
-            allowing(0.0 if cuts_whole(config["train"]) else todo[0][0].memory, todo[0][0].keep),
+            allowing(todo[0][0].memory, todo[0][0].keep),
         ):
-            self.dataset, self.fingerprint = data.fingerprinted(config["dataset"], self.data_root)
+            self.dataset, self.fingerprint = data.fingerprinted(
+                config["dataset"], self.data_root, cuts_whole(config["train"])
+            )
         if any(run.config.get("metric") == "auc" for run, _ in todo):
             check_auc(self.dataset.test.labels, self.dataset.classes)
         source = next((r.config["teacher"] for r, _ in todo if r.config["teacher"]), None)
@@ -264,7 +266,9 @@ class Cohort:
             model = models.create(
                 run.config["teacher"]["model"], len(self.dataset.classes), size, channels
             )
-        path, expected, remedy = weights_of_teacher(run, self.store, self.fingerprint)
+        path, expected, remedy = weights_of_teacher(
+            run, self.store, self.fingerprint, self.data_root
+        )
         self.teacher_sha256 = checked_sha256(path, "the teacher's weights", expected, remedy)
         with data.listening(lambda line: self.report({"kind": "note", "line": line})):
             models.load_checkpoint(model, path)

@@ -12,20 +12,30 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wcordbench.data.base import Dataset, alone
+from wcordbench.data.base import Dataset, alone, fingerprint_of
 from wcordbench.data.batches import TestBatches
+from wcordbench.data.fingerprints import of_squares
 from wcordbench.data.views import View
 from wcordbench.errors import UserError
 from wcordbench.results import teachers
 from wcordbench.results.store import Store
 from wcordbench.suite.runs import Run
+from wcordbench.suite.transforms import cuts_whole
 from wcordbench.training.evaluation import evaluate
 
 _WORDS = {"top1": "top-1 accuracy", "auc": "AUC"}
 
 
-def weights_of_teacher(run: Run, store: Store, fingerprint: str) -> tuple[Path, str | None, str]:
+def weights_of_teacher(
+    run: Run, store: Store, fingerprint: str, data_root: Path
+) -> tuple[Path, str | None, str]:
     """The file of a run's teacher, the SHA-256 that it must have, and the remedy for another.
+
+    Args:
+        run: the student's.
+        store: where the teacher is.
+        fingerprint: of the run's images.
+        data_root: the folder that holds datasets.
 
     Raises:
         UserError: the teacher was trained on other images, or its weights are missing.
@@ -35,6 +45,9 @@ def weights_of_teacher(run: Run, store: Store, fingerprint: str) -> tuple[Path, 
         record = folder.result()
         path, expected = folder.path / "student.pt", record.get("weights_sha256")
         remedy = f"delete {folder.path} to train the teacher again"
+        whole = cuts_whole(run.teacher.config["train"])
+        if whole != cuts_whole(run.config["train"]):  # then the fingerprints are of other parts
+            fingerprint = fingerprint_of(run.config["dataset"], data_root, whole)
         if record.get("dataset_fingerprint", fingerprint) != fingerprint:
             raise UserError(
                 f"dataset {run.config['dataset']['name']!r} holds other images than when"
@@ -66,7 +79,7 @@ def measure_teacher(
         runs: that it is about to teach.
         store: where its scores are kept.
         dataset: whose test images count, as the teacher sees them.
-        fingerprint: of its images.
+        fingerprint: of the run's images; of it the squares count.
         device: where the model is.
         note: told the scores when they have just been measured.
         should_stop: asked between batches.
@@ -82,6 +95,7 @@ def measure_teacher(
     config = runs[0].config
     path = Path(runs[0].checkpoint or "")
     by = "auc" if config.get("metric") == "auc" else "top1"
+    fingerprint = of_squares(fingerprint)  # all that a teacher is measured on
     with alone(store.root / teachers.FOLDER / ".lock"):
         record = teachers.read(store, config)
         if record is None or record["dataset_fingerprint"] != fingerprint:
