@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,30 @@ def test_an_image_that_breaks_in_mid_epoch_is_one_sentence(
         for _ in training(dataset, batch_size=2).epoch(0):
             seen += 1
     assert seen >= 4 and str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_another_reading_of_one_folder_leaves_what_is_in_use(root: Path) -> None:
+    """Arrays of other split folders stay; of a folder that was changed the old one goes."""
+    shutil.copytree(root / "x/test", root / "x/val")  # the same images: not the same arrays
+    shutil.copytree(root / "x/train", root / "x/more")
+    cache, more = root / "x/.wcordbench-cache", {"train": "more", "test": "val"}
+
+    def begin(memory: float | None, **folders: str) -> tuple[Dataset, TestBatches]:
+        options = {"folder": "x", "image_size": 12, **folders}
+        with allowing(memory, keep=True), listening([].append):
+            dataset = base.load({**CONFIG, "options": options}, root)
+        return dataset, TestBatches(dataset.test, [0.5] * 3, [0.5] * 3, CPU)
+
+    both = [begin(NONE), begin(NONE, **more)]
+    (root / "x/more/a/0.png").unlink()
+    (root / "x/val/a/0.png").unlink()
+    begin(None, **more)  # also into memory
+    begin(NONE, **more)
+    (dataset, batches), _ = both
+    assert sum(len(labels) for _, labels in batches) == 9
+    assert isinstance(dataset.train, ImageFiles) and dataset.train.kept is not None
+    dataset.train.read(0)
+    assert len(list(cache.glob("test-*.npy"))) == len(list(cache.glob("train-*.npy"))) == 2
 
 
 def test_a_survey_is_made_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

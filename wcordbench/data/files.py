@@ -208,10 +208,16 @@ def _unreadable(files: ImageFiles, error: OSError) -> UserError:
 
 
 def cache_file(files: ImageFiles) -> Path:
-    """Where the decoded images are kept: another name for other contents or another reading."""
+    """Where the decoded images are kept: another name for other contents or another reading.
+
+    Suites may read a split from different folders of one dataset. Each folder has names of its
+    own, so that none is stale because of another.
+    """
     reading = files.reading
+    folder = os.path.relpath(files.folder, files.base)
     spec = f"v{decode.RULES} {reading.size} {reading.resize} {reading.grayscale} {reading.stored}"
     spec += f" {reading.averaged}" if reading.averaged else ""
+    spec += f" {folder!r}" if folder != files.split else ""
     first = hashlib.sha256(spec.encode()).hexdigest()[:6]
     return files.base / CACHE / f"{files.split}-{first}{files.content()[:10]}.npy"
 
@@ -280,7 +286,7 @@ def _write_cache(cache: Path, pixels: Pixels) -> None:
 
 
 def forget_stale(cache: Path) -> None:
-    """Remove the caches of the same reading of contents that are no more."""
+    """Remove the caches of the same reading of the same folder's contents that are no more."""
     for stale in cache.parent.glob(f"{cache.stem[:-10]}*"):
         stale.unlink(missing_ok=True)
 
