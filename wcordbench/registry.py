@@ -88,7 +88,8 @@ def register_dataset(name: str, **meta: Any) -> Callable[[T], T]:  # noqa: ARG00
     decorator. ``added``: the options that the function did not always have; a run's
     configuration names them only where they are not at their default. ``reads``: paths or
     patterns below the folder of datasets that the images come from, options in braces: with it a
-    run asks the file system, and not the images, whether they are those of its results.
+    run asks the file system, and not the images, whether they are those of its results. What
+    follows ``/../`` in one lies beside it: ``"{folder}/../labels.csv"``.
     """
     return _mark
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.data.layouts import WNIDS, imagenet, picture, tiny
 from wcordbench.cli.main import main
-from wcordbench.data import base
+from wcordbench.data import base, index
 from wcordbench.data.base import Dataset, ImageFiles, listening
 from wcordbench.errors import UserError
 
@@ -89,6 +89,44 @@ def test_what_is_missing_is_one_sentence(tmp_path: Path) -> None:
     for i in range(2, 12, 3):
         (place / f"val/images/val_{i}.JPEG").unlink()
     refused("tiny_imagenet", tmp_path, f"class '{WNIDS[2]}' is in the training images and not")
+
+
+@pytest.mark.parametrize("val", ["devkit", "kaggle"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_labels_beside_the_folder_are_asked_of_the_file_system_too(
+    tmp_path: Path, val: str, linked: bool
+) -> None:
+    root = tmp_path / "data"
+    place = imagenet(root, val)
+    labels = place / {"devkit": "ILSVRC2012_devkit_t12", "kaggle": "LOC_val_solution.csv"}[val]
+    if val == "kaggle":  # its folders lie deeper, and the table beside the dataset's
+        truth = beside = labels.rename(root / labels.name)
+    else:
+        beside = labels.rename(root / labels.name)
+        truth = beside / "data/ILSVRC2012_validation_ground_truth.txt"
+    if linked:
+        (tmp_path / "disk").mkdir()
+        (root / "imagenet").rename(tmp_path / "disk/imagenet")
+        (root / "imagenet").symlink_to(tmp_path / "disk/imagenet")
+    config: dict[str, Any] = {
+        "name": "imagenet", "mean": [0.5] * 3, "std": [0.5] * 3, "size": None,
+        "options": {
+            "folder": "imagenet", "image_size": 24, "resize": 28, "follow_links": linked,
+        },
+    }  # fmt: skip
+    before = base.fingerprinted(config, root)[1]
+    assert index.known(config, root) == before
+    lines = truth.read_text().splitlines()
+    if val == "kaggle":
+        names, classes = zip(*(line.split(",") for line in lines[1:]), strict=True)
+        pairs = zip(names, (*classes[1:], classes[0]), strict=True)
+        lines[1:] = [",".join(pair) for pair in pairs]
+    else:
+        lines = [*lines[1:], lines[0]]
+    truth.write_text("\n".join(lines) + "\n")
+    assert index.known(config, root) is None
+    assert base.fingerprinted(config, root)[1] not in (before, None)
+    assert beside.exists()
 
 
 def test_a_validation_set_without_classes_is_refused(tmp_path: Path) -> None:

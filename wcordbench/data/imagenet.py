@@ -20,7 +20,7 @@ from wcordbench.options import PositiveInt
 from wcordbench.registry import register_dataset
 
 CLASSES, TRAIN, TEST = 1000, 1_281_167, 50_000
-KIT = "ILSVRC2012_devkit_t12"
+KIT, TABLE = "ILSVRC2012_devkit_t12", "LOC_val_solution.csv"
 
 
 @register_dataset(
@@ -31,7 +31,11 @@ KIT = "ILSVRC2012_devkit_t12"
     images=1281167,
     test_images=50000,
     files=True,
-    reads=("{folder}",),
+    reads=(
+        "{folder}",
+        "{folder}/../ILSVRC2012_devkit_t12",
+        "{folder}/../LOC_val_solution.csv",
+    ),
 )
 def imagenet(
     root: Path,
@@ -165,7 +169,7 @@ def _ground_truth(base: Path, val: Path) -> tuple[dict[str, str], Path]:
         kit = place / KIT / "data"
         if kit.is_dir():
             return _kit(kit), kit / "ILSVRC2012_validation_ground_truth.txt"
-        table = place / "LOC_val_solution.csv"
+        table = place / TABLE
         if table.is_file():
             with table.open(newline="", encoding="utf-8") as stream:
                 rows = list(csv.DictReader(stream))

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def signature(config: dict[str, Any], root: Path, whole: bool = False) -> str | 
     named = {**entry.meta.get("preset", {}), **config["options"]}
     try:
         for pattern in patterns:
-            for top in _matches(root, pattern.format_map(named)):
+            for top in _matches(root, pattern, named):
                 h.update(str(top.absolute()).encode())
                 for path, stat in _walk(top):
                     h.update(_stated(path, stat))
@@ -77,11 +77,16 @@ def signature(config: dict[str, Any], root: Path, whole: bool = False) -> str | 
     return h.hexdigest()
 
 
-def _matches(root: Path, pattern: str) -> list[Path]:
+def _matches(root: Path, pattern: str, named: Mapping[str, Any]) -> list[Path]:
+    pattern, _, beside = pattern.partition("/../")
+    pattern = pattern.format_map(named)
     path = Path(pattern).expanduser()
     if path.is_absolute():
-        return [path]
-    return sorted(root.glob(pattern)) if "*" in pattern else [root / path]
+        found = [path]
+    else:
+        found = sorted(root.glob(pattern)) if "*" in pattern else [root / path]
+    # As a loader finds it, by the path alone: through a link ".." leads elsewhere.
+    return [path.parent / beside for path in found] if beside else found
 
 
 def _walk(top: Path) -> Iterator[tuple[str, os.stat_result]]:
