@@ -91,6 +91,29 @@ def test_what_is_missing_is_one_sentence(tmp_path: Path) -> None:
     refused("tiny_imagenet", tmp_path, f"class '{WNIDS[2]}' is in the training images and not")
 
 
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\tx\n", b'ImageId,PredictionString\n"' + b"x" * 200_000, None]
+)
+@pytest.mark.parametrize("name", ["tiny_imagenet", "imagenet"])
+def test_a_damaged_file_of_labels_is_one_sentence(
+    tmp_path: Path, name: str, content: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "imagenet":
+        file = imagenet(tmp_path, "kaggle") / "LOC_val_solution.csv"
+    else:
+        file = tiny(tmp_path) / "val/val_annotations.txt"
+    if content is None:
+
+        def refuse(*_: Any) -> str:
+            raise PermissionError(13, "Permission denied", str(file))
+
+        monkeypatch.setattr(Path, "read_text", refuse)
+    else:
+        file.write_bytes(content)
+    reason = "is damaged;" if content is not None else "cannot be read (Permission denied);"
+    refused(name, tmp_path, f"{name}: {file} {reason}", "again")
+
+
 @pytest.mark.parametrize("val", ["devkit", "kaggle"])
 @pytest.mark.parametrize("linked", [False, True])
 def test_labels_beside_the_folder_are_asked_of_the_file_system_too(

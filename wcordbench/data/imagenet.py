@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,25 @@ def flat_split(
     )
 
 
+def label_file(file: Path, what: str, remedy: str) -> str:
+    """The text of a file that says the images' classes.
+
+    Args:
+        file: UTF-8.
+        what: how messages name the dataset.
+        remedy: what to do where it cannot be read.
+
+    Raises:
+        UserError: it cannot be read, or is no text.
+    """
+    try:
+        return file.read_text("utf-8")
+    except OSError as error:
+        raise UserError(f"{what}: {file} cannot be read ({error.strerror}); {remedy}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{what}: {file} is damaged; {remedy}") from None
+
+
 def _ground_truth(base: Path, val: Path) -> tuple[dict[str, str], Path]:
     """The class of every validation image, and the file that says it.
 
@@ -171,12 +191,12 @@ def _ground_truth(base: Path, val: Path) -> tuple[dict[str, str], Path]:
             return _kit(kit), kit / "ILSVRC2012_validation_ground_truth.txt"
         table = place / TABLE
         if table.is_file():
-            with table.open(newline="", encoding="utf-8") as stream:
-                rows = list(csv.DictReader(stream))
+            remedy = "fetch it again"
+            rows = csv.DictReader(io.StringIO(label_file(table, "imagenet", remedy)))
             try:
                 return {r["ImageId"]: r["PredictionString"].split()[0] for r in rows}, table
-            except (KeyError, AttributeError, IndexError):
-                raise UserError(f"imagenet: {table} is damaged; fetch it again") from None
+            except (KeyError, AttributeError, IndexError, csv.Error):
+                raise UserError(f"imagenet: {table} is damaged; {remedy}") from None
     raise UserError(
         f"imagenet: the images in {val} are in no class folders, and nothing says their classes;"
         f" put them into folders called by their class, or unpack {KIT}.tar.gz in {base}"

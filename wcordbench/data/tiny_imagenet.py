@@ -8,7 +8,7 @@ from wcordbench.data.base import Dataset
 from wcordbench.data.decode import Reading
 from wcordbench.data.files import ImageFiles
 from wcordbench.data.folder import load_split, placed
-from wcordbench.data.imagenet import flat_split
+from wcordbench.data.imagenet import flat_split, label_file
 from wcordbench.data.notes import warn
 from wcordbench.data.walk import Walk
 from wcordbench.errors import UserError
@@ -76,9 +76,11 @@ def tiny_imagenet(
 def _annotated(walk: Walk, folder: Path, classes: tuple[str, ...], reading: Reading) -> ImageFiles:
     """The validation images, whose classes are the second column of a file."""
     file = folder / "val_annotations.txt"
-    lines = [line.split("\t") for line in file.read_text("utf-8").splitlines() if line.strip()]
+    remedy = f"unpack {URL} again"
+    text = label_file(file, walk.what, remedy)
+    lines = [line.split("\t") for line in text.splitlines() if line.strip()]
     if any(len(line) < 2 for line in lines):
-        raise UserError(f"{walk.what}: {file} is damaged; unpack {URL} again")
+        raise UserError(f"{walk.what}: {file} is damaged; {remedy}")
     return flat_split(
         walk, folder / "images", {line[0]: line[1] for line in lines}, classes, reading, file
     )
