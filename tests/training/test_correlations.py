@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,27 @@ def test_the_difference_is_that_of_both_networks_logits_on_their_views(
         a, b = (m((x - 0.3) / 0.4).logits for m, x in ((teacher, whole), (student, small)))
     expected = (torch.corrcoef(a.double().T) - torch.corrcoef(b.double().T)).abs().numpy()
     np.testing.assert_allclose(found["resnet14->resnet8"]["Student"], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_maps_of_other_images_than_a_runs_are_refused(
+    suite: Suite, tmp_path: Path, other: int, small: data.Dataset
+) -> None:
+    """Also than the teacher's; a run that cut from whole images was tested on the squares."""
+    store, cells = Store(tmp_path / "r"), expand(suite)
+    for i, cell in enumerate(cells[:2]):
+        store_weights(store, cell.run, i)
+        file = store.folder(cell.run).path / "result.json"
+        record = json.loads(file.read_text())
+        fingerprint = small.fingerprint() + "-0123456789abcdef" * i
+        file.write_text(json.dumps({**record, "dataset_fingerprint": fingerprint}))
+    assert correlation_differences(suite, cells, store, tmp_path)
+    file = store.folder(cells[other].run).path / "result.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dataset_fingerprint": "0" * 16}))
+    with pytest.raises(UserError) as raised:
+        correlation_differences(suite, cells, store, tmp_path)
+    for part in (cells[other].run.name, "on other images", "0" * 16, "--data"):
+        assert part in str(raised.value)
 
 
 def test_other_weights_than_the_results_are_refused(suite: Suite, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wcordbench.data import base as data
 from wcordbench.data.batches import TestBatches
+from wcordbench.data.fingerprints import of_squares
 from wcordbench.data.views import View
 from wcordbench.errors import UserError
 from wcordbench.results.store import Store, file_sha256
@@ -43,7 +44,8 @@ def correlation_differences(
         where a logit is the same for every image.
 
     Raises:
-        UserError: nothing is finished, or weights or data are missing or not what they were.
+        UserError: nothing is finished, or weights or data are missing or not what they were:
+            maps are of the images that the runs were tested on.
     """
     done = [c for c in cells if c.method is not None and store.folder(c.run).state == "done"]
     if not done:
@@ -54,6 +56,9 @@ def correlation_differences(
     taught = {c.pair.name: _teacher_weights(suite, c, store) for c in done}
     paths = [_weights(c.run, store) for c in done]
     dataset = data.load(done[0].run.config["dataset"], data_root)
+    taught_by = (teacher_run(suite, c.pair) for c in done)
+    every = dict.fromkeys([*(r for r in taught_by if r is not None), *(c.run for c in done)])
+    _same_images(every, store, dataset, data_root)
     found: dict[str, dict[str, Matrix]] = {}
     teachers: dict[str, Matrix] = {}
     for cell, path in zip(done, paths, strict=True):
@@ -70,6 +75,23 @@ def correlation_differences(
         assert cell.method is not None
         found.setdefault(pair.name, {})[cell.method.title] = np.abs(teachers[pair.name] - ours)
     return found
+
+
+def _same_images(runs: Iterable[Run], store: Store, dataset: data.Dataset, data_root: Path) -> None:
+    """Refuse finished runs of other images than the dataset's.
+
+    Raises:
+        UserError: a result records another fingerprint.
+    """
+    now = dataset.fingerprint()
+    for run in runs:
+        was = of_squares(store.folder(run).result(best=False).get("dataset_fingerprint", now))
+        if was != now:
+            raise UserError(
+                f"{run.name} was trained and tested on other images than dataset"
+                f" {run.config['dataset']['name']!r} holds in {data_root} now (fingerprint {was}"
+                f" then, {now} now); put those images back, or name their place with --data"
+            )
 
 
 def _teacher_weights(suite: Suite, cell: Cell, store: Store) -> Path:
