@@ -108,6 +108,7 @@ def command(
     from wcordbench.data.notes import listening
     from wcordbench.executors.base import InterruptedRunError, Options, by_name
     from wcordbench.reporting.listener import listeners
+    from wcordbench.results.groups import check_begun
     from wcordbench.results.images import compare_images
     from wcordbench.results.provenance import commit
     from wcordbench.results.store import Store
@@ -129,10 +130,11 @@ def command(
         runs = list(dict.fromkeys(c.run for c in cells))
         wanted = ("missing", "begun", "failed") if retry_failed else ("missing", "begun")
         todo = [r for r in runs if store.folder(r).state in wanted]
+        anew = list(dict.fromkeys(c.run for c in cells if retrain and not c.is_teacher))
         if retrain:
-            anew = list(dict.fromkeys(c.run for c in cells if not c.is_teacher))
             _check_anew(anew, store)
             todo = [r for r in runs if r in anew or r in todo]
+        check_begun(set(todo) - set(anew), store)
         lines: list[str] = []  # what is said before the training
         with listening(lines.append):
             lines += compare_images(set(runs) - set(todo), store, data)

@@ -61,8 +61,10 @@ def signature(config: dict[str, Any], root: Path, whole: bool = False) -> str | 
     patterns = entry.meta.get("reads")
     if patterns is None:
         return None
-    of = [config, whole, entry.version, entry.digest]
-    h = hashlib.sha256(json.dumps(of, sort_keys=True).encode())
+    # The order of a task's groups numbers the classes, and sorted keys do not tell it.
+    order = list(config.get("task", {}).get("groups") or ())
+    said = [config, order, whole, entry.version, entry.digest]
+    h = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):  # how they are read
         h.update(_stated(file.name, file.stat()))
     named = {**entry.meta.get("preset", {}), **config["options"]}

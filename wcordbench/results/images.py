@@ -9,6 +9,7 @@ from typing import Any
 
 from wcordbench.data.fingerprints import of_squares, of_whole
 from wcordbench.errors import UserError
+from wcordbench.results.groups import or_order, put_in_order
 from wcordbench.results.store import Store
 from wcordbench.suite.runs import Run, digest
 from wcordbench.suite.transforms import cuts_whole
@@ -26,14 +27,18 @@ def compare_images(runs: Iterable[Run], store: Store, data_root: Path) -> list[s
         Remarks: that images are not here, or were not recorded, so that they were not compared.
 
     Raises:
-        UserError: the images here are others.
+        UserError: the images here are others, or the order of a task's groups is.
     """
     then: dict[str, tuple[dict[str, Any], bool, dict[str, str]]] = {}
+    unordered = set()
     for run in sorted(runs, key=lambda run: run.name):
         folder = store.folder(run)
         if folder.state == "done":
-            fingerprint = folder.result(best=False).get("dataset_fingerprint")
+            record = folder.result(best=False)
+            fingerprint = record.get("dataset_fingerprint")
             if fingerprint is not None:
+                if not put_in_order(record):
+                    unordered.add(run.name)
                 config, whole = run.config["dataset"], cuts_whole(run.config["train"])
                 key = digest({"dataset": config, "whole": whole})
                 then.setdefault(key, (config, whole, {}))[2][run.name] = fingerprint
@@ -59,12 +64,14 @@ def compare_images(runs: Iterable[Run], store: Store, data_root: Path) -> list[s
             name, was = next(iter(other.items()))
             most = Counter(other.values()).most_common(1)[0][0]
             verb = "is" if len(other) == 1 else "are"
+            order = or_order({"dataset": config}) if name in unordered else ""
             raise UserError(
                 f"{_counted(len(other), 'finished run')} in {store.root} {verb} not of the images"
-                f" that dataset {config['name']!r} holds in {data_root} now (fingerprint"
-                f" {most if len(other) > 1 else was} then, {now} now), such as {name}; put those"
-                " images back, or name their place with --data; or train on these with another"
-                " --results, or after wcordbench forget --teachers"
+                f" that dataset {config['name']!r} holds in {data_root} now{order} (fingerprint"
+                f" {most if len(other) > 1 else was} then, {now} now), such as {name}; put"
+                f" {'back what was there' if order else 'those images back'}, or name their place"
+                " with --data; or train on these with another --results, or after wcordbench"
+                " forget --teachers"
             )
         if untold:
             remarks.append(

@@ -29,6 +29,7 @@ from typing import Any, Literal
 import filelock
 
 from wcordbench.errors import UserError
+from wcordbench.results.groups import check_order, order_of, put_in_order
 from wcordbench.results.stray import is_stray
 from wcordbench.suite.runs import Run, digest
 
@@ -103,10 +104,12 @@ class RunFolder:
 
     Attributes:
         path: the folder; it need not exist yet.
+        groups: the order of ``task.groups`` of the suite that asks for the run; empty where its
+            task has none, or no suite asks.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, groups: tuple[str, ...] = ()) -> None:
+        self.path, self.groups = path, groups
 
     @property
     def state(self) -> State:
@@ -163,18 +166,22 @@ class RunFolder:
     def result(self, best: bool = True) -> dict[str, Any]:
         """The finished run's record: configuration, scores, provenance.
 
+        The groups of a task are in the order that numbered the classes, where it records that.
+
         Args:
             best: whether the best epoch's accuracy is wanted: a table of thousands of runs
                 that does not show it need not look through all of their epochs.
 
         Raises:
             UserError: the record is missing or damaged, its configuration is not the one
-                that its identity was computed from or not this folder's, or its scores are
-                not those of ``metrics.json``.
+                that its identity was computed from or not this folder's, its scores are
+                not those of ``metrics.json``, or the suite numbers its classes otherwise.
         """
         record = self.read_json("result.json")
+        order: tuple[str, ...] = ()
         try:
             reason = self._contradiction(record, best)
+            order = () if reason is not None else put_in_order(record)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             reason = "a part of it is missing or is not what it should be"
         if reason is not None:
@@ -182,6 +189,7 @@ class RunFolder:
                 f"{self.path / 'result.json'} was changed after it was written ({reason});"
                 f" delete {self.path} to train the run again"
             )
+        check_order(self.path / "result.json", order, self.groups)
         return dict(record)
 
     def _contradiction(self, record: dict[str, Any], best: bool) -> str | None:
@@ -232,17 +240,23 @@ class RunFolder:
 
         Raises:
             StorageError: the folder cannot be made or written.
-            UserError: the folder is another run's, of a newer version, or damaged.
+            UserError: the folder is another run's, of a newer version, or damaged, or was begun
+                with the groups of its task in another order.
         """
         self.make()
         record = {"id": run.id, "config": run.config, "format": FORMAT}
+        order = order_of(run.config)
         if not (self.path / "run.json").exists():
-            self.write_bytes("run.json", to_json(record))
-        elif self.read_json("run.json") != record:
+            # Keys are sorted, and the order of the groups numbers the classes.
+            self.write_bytes("run.json", to_json(record | ({"groups": order} if order else {})))
+            return
+        found = self.read_json("run.json")
+        if not isinstance(found, dict) or {**found, "groups": 0} != {**record, "groups": 0}:
             raise UserError(
                 f"{self.path / 'run.json'} was changed after it was written; delete {self.path}"
                 " to train the run again"
             )
+        check_order(self.path / "run.json", put_in_order(found), order)
 
     def write_metrics(self, metrics: list[dict[str, Any]]) -> None:
         """Replace the per-epoch metrics."""
@@ -408,7 +422,7 @@ class Store:
 
     def folder(self, run: Run) -> RunFolder:
         """Where a run is, or will be."""
-        return RunFolder(self.root / "runs" / run.name)
+        return RunFolder(self.root / "runs" / run.name, order_of(run.config))
 
     def folders(self) -> list[RunFolder]:
         """Every run there is, by name."""

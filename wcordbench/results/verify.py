@@ -11,6 +11,7 @@ from typing import Any
 from wcordbench.data.fingerprints import of_squares, of_whole
 from wcordbench.errors import UserError
 from wcordbench.results import evaluations
+from wcordbench.results.groups import or_order
 from wcordbench.results.store import HOLDER, LEASE, SESSIONS, RunFolder, Store, file_sha256
 from wcordbench.results.stray import is_stray
 from wcordbench.results.teachers import FOLDER, damaged
@@ -173,7 +174,8 @@ def _result(folder: RunFolder, claims: Claims, wrong: Any) -> None:
         of_squares(fingerprint) != claims.images.get(dataset)
         or of_whole(fingerprint) not in (None, claims.whole.get(dataset))
     ):
-        wrong("result.json", "was trained on other images than most runs of its dataset")
+        other = "was trained on other images than most runs of its dataset"
+        wrong("result.json", other + or_order(record["config"]))
     teacher = record["config"]["teacher"]
     if teacher is None or "run" not in teacher:
         return

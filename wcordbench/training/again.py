@@ -42,7 +42,7 @@ def train_again(
     if stored.state != "done":
         raise UserError(f"{stored.path} has no result.json to compare with; run its suite first")
     record = stored.result()
-    config, teacher = _in_order(record), None
+    config, teacher = record["config"], None
     for what in config.get("plugins", {}):
         kind, _, name = what.partition(" ")
         if name not in registry.catalogue(cast(registry.Kind, kind)):
@@ -75,19 +75,6 @@ def train_again(
     if folder.state != "done":
         raise UserError(f"the run failed this time: {folder.failure()['reason']}")
     return folder
-
-
-def _in_order(record: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration with a task's groups in the suite's order, which numbers classes.
-
-    Records are written with their keys sorted; the order is that of the classes they hold.
-    """
-    config: dict[str, Any] = record["config"]
-    classes = record.get("images", {}).get("classes", [])
-    groups = config["dataset"].get("task", {}).get("groups")
-    if groups and set(classes) == set(groups):
-        config["dataset"]["task"]["groups"] = {name: groups[name] for name in classes}
-    return config
 
 
 def _copy_teacher(store: Store, again: Store, identity: str) -> Run:

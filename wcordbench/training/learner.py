@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wcordbench import models
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Batch, Features, SecondView, Setup
+from wcordbench.results.groups import or_order
 from wcordbench.results.store import ANEW, RunFolder
 from wcordbench.seeds import derive
 from wcordbench.suite.runs import Run
@@ -371,9 +372,10 @@ class Learner:
         if file is None:
             return False
         state = torch.load(file, map_location=self.device, weights_only=True)
+        order = or_order(self.run.config)
         for key, mine, theirs in (
             ("run", self.run.id, "is another run's"),
-            ("dataset", self.fingerprint, "was written when the dataset held other images"),
+            ("dataset", self.fingerprint, f"was written when the dataset held other images{order}"),
         ):
             if state.get(key) != mine:
                 raise UserError(f"{self.folder.path / 'checkpoint.pt'} {theirs}; {ANEW}")

@@ -18,6 +18,7 @@ from wcordbench.data.fingerprints import of_squares
 from wcordbench.data.views import View
 from wcordbench.errors import UserError
 from wcordbench.results import teachers
+from wcordbench.results.groups import or_order
 from wcordbench.results.store import Store
 from wcordbench.suite.runs import Run
 from wcordbench.suite.transforms import cuts_whole
@@ -51,7 +52,8 @@ def weights_of_teacher(
         if record.get("dataset_fingerprint", fingerprint) != fingerprint:
             raise UserError(
                 f"dataset {run.config['dataset']['name']!r} holds other images than when"
-                f" {folder.path.name}, the teacher, was trained; put them back, or {remedy}"
+                f" {folder.path.name}, the teacher, was trained{or_order(run.config)}; put back"
+                f" what was there, or {remedy}"
             )
         if not path.is_file():
             raise UserError(f"{path}, the teacher's weights, is missing; {remedy}")
