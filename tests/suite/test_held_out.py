@@ -79,11 +79,22 @@ def test_a_teacher_from_a_file_may_have_seen_them(
         load(base)
 
 
-@pytest.mark.parametrize("name", ["cifar100", "privileged"])
-def test_never_beside_published_numbers(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["checkpoint", "pretrained"])
+def test_a_librarys_weights_may_have_seen_them(base: dict[str, Any], load: Load, key: str) -> None:
+    base["pairs"][1]["teacher"] = {"model": "timm:resnet18", key: True}
+    load(base)
+    base["dataset"]["holdout"] = 100
+    with pytest.raises(UserError, match=rf"pairs\.1\.teacher\.{key}.*dataset\.holdout"):
+        load(base)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("cifar100", []), ("privileged", ["pairs.0.teacher.pretrained=false"])]
+)
+def test_never_beside_published_numbers(name: str, more: list[str], tmp_path: Path) -> None:
     """Whatever else is as published."""
     store, file = Store(tmp_path), ROOT / "suites" / f"{name}.yaml"
-    held = load_suite(file, ["dataset.holdout=500"])
+    held = load_suite(file, ["dataset.holdout=500", *more])
     for suite, beside in ((load_suite(file), True), (held, False)):
         table = build(suite, expand(suite), store, None)
         assert any(e.published for _, row in table.rows for e in row) is beside

@@ -305,9 +305,9 @@ class Suite(Strict):
             raise Mistake(error.message, "dataset", *error.at) from None
         for i, pair in enumerate(self.pairs if self.dataset.holdout else ()):
             for key in ("checkpoint", "pretrained"):
-                if isinstance(getattr(pair.teacher, key), str | WeightsSource):
+                if getattr(pair.teacher, key):  # a library's weights as well
                     raise Mistake(
-                        ": a file's network may have been trained on the images that"
+                        ": weights from elsewhere may have been trained on the images that"
                         " dataset.holdout keeps from training; leave one of them out",
                         "pairs", i, "teacher", key,
                     )  # fmt: skip
