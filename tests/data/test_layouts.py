@@ -223,6 +223,26 @@ def test_data_describes_and_prints_what_to_paste(
         assert pasted[key] == "[" + ", ".join(f"{x:.4f}" for x in found) + "]"
 
 
+@pytest.mark.parametrize(
+    ("more", "way"),
+    [
+        (["train.augment={crop_padding: 0, transforms: [TRANSFORM]}"], "decoded, streamed"),
+        (["train.augment.crop_padding=0",
+          "pairs.0.train={augment: {transforms: [TRANSFORM]}}"],
+         "held in memory, and streamed for training that cuts from whole images"),
+    ],
+)  # fmt: skip
+def test_data_says_that_whole_images_are_streamed(
+    suite: Path, command: Callable[..., tuple[int, str, str]], more: list[str], way: str
+) -> None:
+    """As the results of such training say."""
+    crop = "{name: random_resized_crop, whole: true}"
+    words = [word for text in more for word in ("--set", text.replace("TRANSFORM", crop))]
+    code, out, err = command("data", suite, "--data", suite.parent / "data", *words)
+    assert code == 0, err
+    assert way in out
+
+
 def test_validate_looks_at_the_data_where_it_is_asked(
     suite: Path, command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from wcordbench.data import base as data
+from wcordbench.data.memory import allowing
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Features
 from wcordbench.suite import Run, load_suite
@@ -161,6 +164,31 @@ def test_a_dataset_of_unknown_shape_must_be_there(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(UserError, match="does not exist"):
         module._dataset({"dataset": config, "train": {"augment": {}}}, tmp_path)
+
+
+@pytest.mark.parametrize("memory", ["auto", "1e-9"])
+def test_images_are_where_training_has_them(memory: str, tmp_path: Path) -> None:
+    """In memory or streamed, which costs another time."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("rye", "wheat"):
+            (tmp_path / "grains" / split / name).mkdir(parents=True)
+            for i in range(2):
+                pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "grains" / split / name / f"{i}.png")
+    folder = "{name: imagefolder, options: {folder: grains, image_size: 8}, cache: 8"
+    means = "mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2]}"
+    digits = "{name: digits, mean: [0.3], std: [0.4]}"
+    (tmp_path / "grain.yaml").write_text(SUITE.replace(digits, f"{folder}, {means}"))
+    cells = expand(load_suite(tmp_path / "grain.yaml", [f"dataset.memory={memory}"]))
+    for probe in module._probes(c.run for c in cells):
+        dataset, real = module._dataset(probe.config, tmp_path, probe.memory, probe.keep)
+        with allowing(cells[0].run.memory, cells[0].run.keep):
+            trained = data.load(probe.config["dataset"], tmp_path)
+        assert real and dataset.streamed == trained.streamed == (memory != "auto")
+        assert type(dataset.train) is type(trained.train)
+        if dataset.streamed:
+            assert probe.keep and dataset.train.reading == trained.train.reading
 
 
 def test_an_error_in_a_process_is_the_users(runs: list[Run], tmp_path: Path) -> None:

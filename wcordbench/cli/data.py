@@ -17,11 +17,14 @@ def command(suite: SuitePath, set_: Set = None, data: Data = Path("data")) -> No
 
     from wcordbench.data.describe import prepared
     from wcordbench.suite import load_suite
+    from wcordbench.suite.check import trainings
     from wcordbench.suite.runs import dataset_config
+    from wcordbench.suite.transforms import cuts_whole
 
     loaded = load_suite(suite, set_ or [])
     name = loaded.dataset.title or loaded.dataset.name
     typer.echo(f"dataset:     {name}")
     config, chosen = dataset_config(loaded), loaded.dataset
-    for line in prepared(config, data, chosen.memory, chosen.keeps_all):
+    whole = {cuts_whole(t.train.config()) for t in trainings(loaded)}
+    for line in prepared(config, data, chosen.memory, chosen.keeps_all, whole):
         typer.echo(line)

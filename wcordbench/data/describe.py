@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,13 @@ def seen(config: dict[str, Any], root: Path) -> list[str]:
     return _counts(base.look(config, root))
 
 
-def prepared(config: dict[str, Any], root: Path, gib: float | None, keep: bool) -> list[str]:
+def prepared(
+    config: dict[str, Any],
+    root: Path,
+    gib: float | None,
+    keep: bool,
+    whole: Collection[bool] = (False,),
+) -> list[str]:
     """Decode what is decoded once, look at every image, and say what was found.
 
     Args:
@@ -34,6 +41,7 @@ def prepared(config: dict[str, Any], root: Path, gib: float | None, keep: bool) 
         root: the folder that holds datasets.
         gib: that the images may take in memory; None is ``auto``.
         keep: whether streamed training images are kept on disk as they are read.
+        whole: of each way of training, whether it cuts from whole images, which are streamed.
 
     Raises:
         UserError: as :func:`seen`, or a file cannot be decoded.
@@ -41,7 +49,7 @@ def prepared(config: dict[str, Any], root: Path, gib: float | None, keep: bool) 
     from wcordbench.data.base import ImageFiles
     from wcordbench.data.kept import keep as keep_on_disk
 
-    with allowing(gib, keep):
+    with allowing(0.0 if all(whole) else gib, keep):
         dataset = base.load(config, root)
     found = survey(dataset)
     if isinstance(dataset.test, ImageFiles):
@@ -49,6 +57,8 @@ def prepared(config: dict[str, Any], root: Path, gib: float | None, keep: bool) 
     size = dataset.train.nbytes + dataset.test.nbytes
     side, channels = dataset.train.shape[1], dataset.train.shape[3]
     way = "streamed: decoded as they are needed" if dataset.streamed else "held in memory"
+    if any(whole) and not dataset.streamed:
+        way += ", and streamed for training that cuts from whole images"
     return [
         *_counts(dataset),
         f"images:      {side}×{side} pixels, {channels} channel{'s' * (channels != 1)};"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from wcordbench import registry
 from wcordbench.errors import UserError
 from wcordbench.suite.runs import Cell
-from wcordbench.suite.schema import MethodSpec, Pair, Suite, Teacher, merge, show
+from wcordbench.suite.schema import MethodSpec, Pair, Suite, Teacher, Train, merge, show
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,42 @@ class Undefined:
 
     def __str__(self) -> str:
         return f"{self.method.title} on {self.pair.name}: N/A ({self.reason})"
+
+
+@dataclass(frozen=True)
+class Training:
+    """A protocol that networks of a suite are trained by, every override applied.
+
+    Attributes:
+        train: the protocol.
+        transforms: place in the suite's file of its ``augment.transforms``.
+    """
+
+    train: Train
+    transforms: tuple[str | int, ...]
+
+
+def trainings(suite: Suite) -> Iterator[Training]:
+    """Every protocol of a suite: of the teachers that it trains, and of the students."""
+    for i, pair in enumerate(suite.pairs):
+        if pair.teacher.checkpoint is None:
+            place = ("pairs", i, "teacher", "train")
+            yield _training(suite, [(place, pair.teacher.train)])
+        for j, method in enumerate(suite.methods):
+            own = [("pairs", i, "methods", part) for part in method.name.split("+")]
+            places = [("pairs", i, "train"), ("methods", j, "train"), *own]
+            overrides = zip(places, pair.overrides(method), strict=True)
+            yield _training(suite, list(overrides))
+
+
+def _training(suite: Suite, overrides: list[tuple[tuple[str | int, ...], Any]]) -> Training:
+    at: tuple[str | int, ...] = ("train",)
+    for place, override in overrides:
+        said = override.model_dump(exclude_unset=True) if override is not None else {}
+        if "transforms" in (said.get("augment") or {}):
+            at = place
+    train = merge(suite.train, *(override for _, override in overrides))
+    return Training(train, (*at, "augment", "transforms"))
 
 
 def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefined]:

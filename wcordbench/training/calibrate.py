@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -194,11 +194,14 @@ class _Probe:
     Attributes:
         key: what it is the measurement of.
         config: of a run.
+        memory, keep: of the run.
         terms: those of all the pair's methods, each once; None for a network.
     """
 
     key: str
     config: dict[str, Any]
+    memory: float | None
+    keep: bool
     terms: list[dict[str, Any]] | None = None
 
     @property
@@ -212,16 +215,16 @@ def _probes(runs: Iterable[Run]) -> Iterator[_Probe]:
     networks: dict[str, _Probe] = {}
     terms: dict[str, dict[str, dict[str, Any]]] = {}
     for run in runs:
-        config = run.config
-        networks.setdefault(_network(config), _Probe(_network(config), plain(config)))
+        config, place = run.config, (run.memory, run.keep)
+        networks.setdefault(_network(config), _Probe(_network(config), plain(config), *place))
         if config["teacher"] is not None:
             key = _pair(config)
             known = terms.setdefault(key, {})
             known |= {term_key(t): t for t in config["method"]["terms"]}
             if "first_stage" in config["train"] or key not in pairs:
-                pairs[key] = _Probe(key, config)
+                pairs[key] = _Probe(key, config, *place)
     for key, probe in pairs.items():
-        yield _Probe(key, probe.config, list(terms[key].values()))
+        yield replace(probe, terms=list(terms[key].values()))
     yield from networks.values()
 
 
@@ -252,14 +255,16 @@ def _begin(threads: int, plugins: tuple[Path, ...], began: float) -> None:
         registry.add_plugin(plugin)
 
 
-def _dataset(run: dict[str, Any], root: Path) -> tuple[Dataset, bool]:
-    """A run's dataset, and whether it is the real one."""
+def _dataset(
+    run: dict[str, Any], root: Path, memory: float | None = None, keep: bool = False
+) -> tuple[Dataset, bool]:
+    """A run's dataset, in memory or streamed as for training; whether it is the real one."""
     config, whole = run["dataset"], cuts_whole(run["train"])
     key = json.dumps([config, whole], sort_keys=True)
     if key not in _datasets:
         before = time.time()
         try:
-            with data.offline(), allowing(0.0 if whole else None):
+            with data.offline(), allowing(0.0 if whole else memory, keep):
                 _datasets[key] = data.load(config, root), True
             _datasets[key][0].fingerprint(whole)  # as every worker does
             global _started
@@ -297,7 +302,7 @@ def _measure(
     probe: _Probe, data_root: Path, device_name: str, steps: int, clock: Callable[[], float]
 ) -> dict[str, float]:
     device = torch.device(device_name)
-    dataset, real = _dataset(probe.config, data_root)
+    dataset, real = _dataset(probe.config, data_root, probe.memory, probe.keep)
     bench = Bench(probe.config, dataset, device, steps, clock)
     found = bench.network() if probe.terms is None else bench.pair(probe.terms)
     pixels = dataset.train.nbytes + dataset.test.nbytes
