@@ -175,6 +175,23 @@ def test_methods_that_need_an_images_own_class_refuse_mixtures(tmp_path: Path) -
             check_shapes(suite)
 
 
+@pytest.mark.parametrize("name", ["simkd", "norm", "catkd"])
+def test_an_average_beside_a_method_that_predicts_is_refused_before_training(
+    name: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "average.yaml"
+    file.write_text(SUITE.replace("methods: [student]", f"methods: [kd, {name}]"))
+    check_shapes(load_suite(file))
+    suite = load_suite(file, ["train.ema={decay: 0.9}"])
+    with pytest.raises(UserError, match=rf"methods\.1': train\.ema averages.*'{name}'"):
+        check_shapes(suite)
+    said: list[str] = []
+    check_shapes(suite, said)
+    assert len(said) == 1
+    file.write_text(file.read_text().replace(name, f"{{name: {name}, train: {{ema: null}}}}"))
+    check_shapes(load_suite(file, ["train.ema={decay: 0.9}"]))
+
+
 def test_an_options_value_that_torchvision_refuses_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "odd.yaml"
     file.write_text(SUITE)

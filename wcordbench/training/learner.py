@@ -22,7 +22,7 @@ from wcordbench.suite.runs import Run
 from wcordbench.training.average import Average
 from wcordbench.training.evaluation import evaluate
 from wcordbench.training.host import read
-from wcordbench.training.objective import Objective, Predicting, check_mixing
+from wcordbench.training.objective import Objective, Predicting, check_average, check_mixing
 from wcordbench.training.optimizer import Group, build, give_rates, undecayed
 from wcordbench.training.pace import Clock
 from wcordbench.training.precision import autocast, emulates_bf16, resolve
@@ -76,6 +76,8 @@ class Learner:
         self.needs_teacher = bool(config["method"]["terms"])
         if self.protocol.get("mixup") or self.protocol.get("cutmix"):
             check_mixing(config["method"])
+        if "ema" in self.protocol:
+            check_average(config["method"])
         with seeded(derive(config["seed"], "student")):
             student = models.create(config["model"], num_classes, image_size, channels)
         if setup is not None:
@@ -90,11 +92,6 @@ class Learner:
         self.objective = objective.to(device)
         #: gives the features that the student predicts by
         self.deployed = self.deploy(self.student)
-        if objective.adapts and "ema" in self.protocol:
-            raise UserError(
-                f"train.ema averages the student's weights alone, and {config['method']['name']!r}"
-                " predicts by more than those; leave one of them out"
-            )
         self.first = [m.first_stage for m in objective.methods if m.first_stage]
         if self.first and "first_stage" not in self.protocol:
             raise UserError(

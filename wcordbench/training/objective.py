@@ -277,6 +277,24 @@ def check_mixing(config: dict[str, Any]) -> None:
                 )
 
 
+def check_average(config: dict[str, Any]) -> None:
+    """Refuse a moving average of the student's weights where others predict with them.
+
+    Args:
+        config: the ``method`` part of a run's configuration.
+
+    Raises:
+        UserError: a term changes what the student predicts.
+    """
+    for term in config["terms"]:
+        if adapting(term):
+            raise UserError(
+                f"train.ema averages the student's weights alone, and method {term['name']!r}"
+                " predicts by more than those; leave one of them out (train: {ema: null} at the"
+                " method)"
+            )
+
+
 def undefined(config: dict[str, Any], setup: Setup) -> str | None:
     """Why a method is undefined for a pair, or None."""
     for term in config["terms"]:
