@@ -148,6 +148,17 @@ def test_keys_that_say_nothing_are_no_part_of_a_configuration(run_of: Callable[.
         (["train.optimizer={type: adamw}", "train.momentum=0.5"], "'train.momentum' is of sgd"),
         (["train.optimizer={type: adam}"], "train.optimizer.type"),
         (["train.schedule={type: cosin}"], "did you mean 'cosine'?"),
+        (
+            ["train.schedule={type: cosine, final_rate: 5}"],
+            "'train.schedule.final_rate' is 5, above the learning rate",
+        ),
+        (
+            [
+                "train.schedule={type: cosine, final_rate: 0.01}",
+                "pairs.0.train={learning_rate: 0.001}",
+            ],
+            "'pairs.0.train.schedule.final_rate' is 0.01, above the learning rate",
+        ),
         (["train.warmup_epochs=3"], "'train.warmup_epochs' is 3, and training ends after 3"),
         (
             ["train.schedule={type: one_cycle}", "train.warmup_epochs=1"],

@@ -147,6 +147,19 @@ class Train(Strict):
         return self
 
     @model_validator(mode="after")
+    def _falls(self) -> Train:
+        if isinstance(self.schedule, CosineSchedule):
+            final = self.schedule.final_rate
+            if final > self.learning_rate:
+                raise Mistake(
+                    f"is {final:g}, above the learning rate that it falls from,"
+                    f" {self.learning_rate:g}; give at most that",
+                    "schedule",
+                    "final_rate",
+                )
+        return self
+
+    @model_validator(mode="after")
     def _momentum_is_sgds(self) -> Train:
         if self.optimizer.type == "adamw":
             for key in ("momentum", "nesterov"):
