@@ -136,3 +136,21 @@ def test_it_ends_whatever_stands_there(
     path.write_text(yaml.safe_dump(base))
     _, found = mistakes(path)
     assert found and all("suite.yaml: " in sentence for sentence in found)
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [(["student"], "1 run to train, 0 of them"), (["student", "kd"], "3 runs to train, 1 of them")],
+)
+def test_the_runs_are_those_that_are_trained(
+    methods: list[str],
+    said: str,
+    base: dict[str, Any],
+    write: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A teacher that nothing learns from is not trained by ``run``, and not counted here."""
+    base |= {"methods": methods, "seeds": [0], "pairs": base["pairs"][:1]}
+    assert validate(write(base), monkeypatch) == 0
+    assert said in capsys.readouterr().out

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wcordbench.cli.options import Set, SuitePath
+from wcordbench.cli.options import Set, SuitePath, select
 
 
 def command(
@@ -24,7 +24,6 @@ def command(
 
     Exit code 2: there are mistakes, each a sentence on a line of its own.
     """
-    from wcordbench.suite import expand
     from wcordbench.suite.check import check_shapes, remarks
     from wcordbench.suite.mistakes import mistakes
 
@@ -34,7 +33,7 @@ def command(
         for sentence in dict.fromkeys(wrong):
             typer.echo(f"wcordbench: {sentence}", err=True)
         raise typer.Exit(2)
-    cells = expand(loaded, unfetched=True)
+    cells = select(loaded, None, None, None, unfetched=True)  # what run trains
     if data is not None:
         from wcordbench.data.base import offline
         from wcordbench.data.describe import seen
