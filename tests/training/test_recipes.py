@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from wcordbench import models
-from wcordbench.data.recipe import Mix, Transforms
+from wcordbench.data.recipe import Mix, Transforms, try_transforms
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Batch
 from wcordbench.results.store import Store
 from wcordbench.suite import Run, expand, load_suite
 from wcordbench.suite.check import check_shapes
+from wcordbench.suite.transforms import TRANSFORMS, transform
 from wcordbench.training.cohort import Cohort
 from wcordbench.training.evaluation import StoppedError
 from wcordbench.training.optimizer import undecayed
@@ -203,12 +204,105 @@ def test_an_average_beside_a_method_that_predicts_is_refused_before_training(
     check_shapes(load_suite(file, ["train.ema={decay: 0.9}"]))
 
 
-def test_an_options_value_that_torchvision_refuses_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("rand_augment, magnitude: -3", "magnitude: -3; give a whole number from 0 to one below"),
+        ("rand_augment, magnitude: 9.5", "magnitude: 9.5; give a whole number"),
+        ("rand_augment, magnitude: 31", "magnitude 31 of 31 bins"),
+        ("rand_augment, num_magnitude_bins: 5", "magnitude 9 of 5 bins"),
+        ("rand_augment, num_ops: 0", "num_ops: 0"),
+        ("rand_augment, num_ops: true", "num_ops: True"),
+        ("trivial_augment, num_magnitude_bins: 1", "num_magnitude_bins: 1"),
+        ("random_erasing, value: 0.5", "value: 0.5; give a whole number from 0 to 255, as pixels"),
+        ("random_erasing, value: 300", "value: 300"),
+        ("random_erasing, value: -1", "value: -1"),
+        ("random_erasing, value: random", "value: 'random'"),
+        ("random_erasing, value: [0, 256]", "or one a channel"),
+        ("random_erasing, value: []", "value: []"),
+        ("random_erasing, p: 7", "p: 7; give a number from 0 to 1"),
+        ("random_erasing, scale: [0.3, 0.1]", "the smaller first"),
+        ("random_erasing, ratio: [0, 1]", "ratio: [0, 1]"),
+        ("random_resized_crop, scale: [2, 3]", "two numbers from 0 to 1"),
+        ("random_resized_crop, scale: [0, 0]", "scale: [0, 0]"),
+        ("random_resized_crop, scale: 0.5", "scale: 0.5"),
+        ("random_solarize, threshold: 300", "threshold: 300"),
+        ("random_solarize, threshold: -5", "threshold: -5"),
+        ("random_solarize, threshold: 0.5", "threshold: 0.5"),
+        ("aug_mix, mixture_width: 0", "mixture_width: 0"),
+        ("aug_mix, alpha: 0", "alpha: 0; give a number above 0"),
+        ("aug_mix, chain_depth: 0", "chain_depth: 0"),
+        ("aug_mix, severity: 11", "severity: 11"),
+    ],
+)
+@pytest.mark.parametrize("place", ["train", "pairs.0.teacher.train"])
+def test_a_value_that_means_nothing_on_pixels_is_one_sentence(
+    place: str, given: str, words: str, tmp_path: Path
+) -> None:
+    """torchvision takes them when it is built: they wrap around, are cut off or raise later."""
     file = tmp_path / "odd.yaml"
-    file.write_text(SUITE)
-    suite = load_suite(file, ["train.augment.transforms=[{name: random_erasing, p: 7}]"])
-    with pytest.raises(UserError, match="random_erasing"):
+    file.write_text(SUITE.replace("teacher: resnet14", "teacher: {model: resnet14}"))
+    change = [f"{place}.augment={{transforms: [{{name: {given}}}]}}"]
+    with pytest.raises(UserError) as caught:
+        load_suite(file, change)
+    said = str(caught.value)
+    assert f"{place}.augment.transforms" in said and words in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("color_jitter, hue: 5", "color_jitter does not take these options: hue"),
+        ("gaussian_blur, kernel_size: 23", "gaussian_blur with these options does not take images"
+         " of 8×8 pixels and 1 channel"),
+        ("random_erasing, value: [1, 2, 3], p: 0.001", "does not take images of 8×8 pixels and 1"),
+        ("random_rotation, degrees: [3, 1]", "random_rotation with these options"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "place", ["train", "pairs.0.train", "pairs.0.teacher.train", "methods.1.train"]
+)
+def test_what_torchvision_refuses_is_found_before_training(
+    place: str, given: str, words: str, tmp_path: Path
+) -> None:
+    """Also what it raises only at an image, by whatever protocol."""
+    file = tmp_path / "odd.yaml"
+    file.write_text(
+        SUITE.replace("teacher: resnet14", "teacher: {model: resnet14}").replace(
+            "methods: [student]", "methods: [student, {name: kd}]"
+        )
+    )
+    suite = load_suite(file, [f"{place}.augment={{transforms: [{{name: {given}}}]}}"])
+    with pytest.raises(UserError) as caught:
         check_shapes(suite)
+    said = str(caught.value)
+    assert f"'{place}.augment.transforms'" in said and words in said and "\n" not in said
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_what_is_found_is_what_raises_on_images(channels: int) -> None:
+    """Every transform as it is: tried once, or applied to many images as training does."""
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(256, (200, 8, 8, channels), generator=generator, dtype=torch.uint8)
+    more: dict[str, dict[str, Any]] = {
+        "gaussian_blur": {"kernel_size": 3}, "random_rotation": {"degrees": 30},
+        "random_solarize": {"threshold": 128}, "color_jitter": {"saturation": 0.5, "hue": 0.1},
+    }  # fmt: skip
+    for name, (_, options) in TRANSFORMS.items():
+        said = {"p": 0.5} if "p" in options else {}
+        named = [transform({"name": name, **said, **more.get(name, {})})]
+        outcomes = []
+        for action in (
+            lambda named=named: try_transforms(named, 8, channels),
+            lambda named=named: Transforms(named, (8, 8), 0)(pixels, list(range(200)), 0),
+        ):
+            try:
+                action()
+                outcomes.append(True)
+            except Exception:
+                outcomes.append(False)
+        assert outcomes[0] == outcomes[1], (name, outcomes)
+        assert outcomes[0] or channels == 2, name
 
 
 def test_the_cosine_and_the_warm_up() -> None:

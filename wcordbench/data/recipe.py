@@ -77,6 +77,45 @@ class Transforms:
         return made.permute(1, 2, 0).contiguous().numpy()
 
 
+def try_transforms(named: list[dict[str, Any]], size: int, channels: int) -> None:
+    """Apply each transform to made-up images, so that what raises only at an image shows before.
+
+    What is drawn with a probability is drawn here, and of transforms that choose among
+    operations, many choices are made.
+
+    Args:
+        named: of a protocol.
+        size: side of the images, in pixels.
+        channels: of the images.
+
+    Raises:
+        UserError: one does not take its options' values, or such images.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for each in named:
+        chance = "p" in TRANSFORMS[each["name"]][1] and each.get("p") != 0
+        sure = {**each, "p": 1.0} if chance else each
+        count, side = (_MANY, min(size, _SMALL)) if each["name"] in _CHOOSING else (2, size)
+        made = Transforms([sure], (side, side), 0)
+        shape = (count, side, side, channels)
+        pixels = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+        try:
+            if made.whole is not None:
+                made.cut(pixels[0].numpy(), 0, 0)
+            made(pixels, list(range(count)), 0)
+        except Exception as error:  # torchvision raises of every kind
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"{each['name']} with these options does not take images of {side}×{side} pixels"
+                f" and {channels} channel{'s' * (channels != 1)} ({reason})"
+            ) from None
+
+
+#: transforms that choose among operations; on how many images of what side they are tried
+_CHOOSING = ("aug_mix", "auto_augment", "rand_augment", "trivial_augment")
+_MANY, _SMALL = 64, 32
+
+
 class Mix:
     """mixup (Zhang et al., ICLR 2018) and cutmix (Yun et al., ICCV 2019) of a batch with itself.
 
@@ -105,4 +144,4 @@ class Mix:
         return images.round_().to(torch.uint8).permute(0, 2, 3, 1), soft.float()
 
 
-__all__ = ["Mix", "Transforms"]
+__all__ = ["Mix", "Transforms", "try_transforms"]

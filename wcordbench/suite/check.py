@@ -107,16 +107,18 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
             mistakes.append(str(error))
             return None
 
-    if suite.train.augment.transforms:
-        from wcordbench.data.recipe import Transforms
+    tried = set()
+    for training in trainings(suite):
+        named = training.train.augment.transforms
+        if (text := json.dumps(named, sort_keys=True)) not in tried and named:
+            from wcordbench.data.recipe import try_transforms
 
-        attempt(
-            functools.partial(Transforms, suite.train.augment.transforms, (size, size), 0),
-            "the transforms cannot be made",
-            "train",
-            "augment",
-            "transforms",
-        )
+            attempt(
+                functools.partial(try_transforms, named, size, channels),
+                "the transforms cannot be made",
+                *training.transforms,
+            )
+            tried.add(text)
     notes = []
     built = set()
     for i, pair in enumerate(suite.pairs):

@@ -47,7 +47,9 @@ class Augment(Strict):
     transforms: list[Any] = Field(
         default=[],
         examples=[["rand_augment", {"name": "random_erasing", "p": 0.25}]],
-        description="torchvision's transforms by name, after crop and flip, in order",
+        description="torchvision's transforms by name, after crop and flip, in order; pixels are"
+        " whole numbers from 0 to 255, which random_erasing's value and random_solarize's threshold"
+        " are as well",
     )
 
     @field_validator("transforms")
