@@ -241,6 +241,8 @@ def test_data_says_that_whole_images_are_streamed(
     code, out, err = command("data", suite, "--data", suite.parent / "data", *words)
     assert code == 0, err
     assert way in out
+    found = [line.split()[1] for line in out.splitlines() if line.startswith("fingerprint:")]
+    assert [("-" in each) for each in found] == ([False, True] if "memory" in way else [True])
 
 
 def test_validate_looks_at_the_data_where_it_is_asked(

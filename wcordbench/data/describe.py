@@ -51,7 +51,11 @@ def prepared(
 
     with allowing(0.0 if all(whole) else gib, keep):
         dataset = base.load(config, root)
-    found = survey(dataset)
+    found = survey(dataset, all(whole))
+    fingerprints = [f"fingerprint: {found.fingerprint}"]
+    if any(whole) and not all(whole):
+        cut = base.fingerprint_of(config, root, True)
+        fingerprints.append(f"fingerprint: {cut} of training that cuts from whole images")
     if isinstance(dataset.test, ImageFiles):
         keep_on_disk(dataset.test)
     size = dataset.train.nbytes + dataset.test.nbytes
@@ -63,7 +67,7 @@ def prepared(
         *_counts(dataset),
         f"images:      {side}×{side} pixels, {channels} channel{'s' * (channels != 1)};"
         f" {size / GIB:.3g} GiB decoded, {way}",
-        f"fingerprint: {found.fingerprint}",
+        *fingerprints,
         f"mean: [{', '.join(f'{x:.4f}' for x in found.mean)}]",
         f"std: [{', '.join(f'{x:.4f}' for x in found.std)}]",
     ]
