@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wcordbench import registry
 from wcordbench.data import base as data
-from wcordbench.data.decode import average, decode, fit
-from wcordbench.data.views import LUMA, blur, resize
+from wcordbench.data.decode import Reading, decode
+from wcordbench.data.reading import reading_of
+from wcordbench.data.views import LUMA, View, blur, resize
 from wcordbench.errors import UserError
 from wcordbench.results.find import find
 from wcordbench.results.scored import TEST, scored_on
@@ -39,6 +39,8 @@ class Card:
             (pixels), ``grayscale``.
         scores: in percent, after the last epoch.
         scored_on: which images they are of.
+        reading: what became of a decoded image before that: the values of
+            :class:`wcordbench.data.decode.Reading`; None where only a plugin's code says it.
     """
 
     run: str
@@ -51,6 +53,7 @@ class Card:
     view: dict[str, Any]
     scores: dict[str, float]
     scored_on: str = TEST
+    reading: dict[str, Any] | None = None
 
     def text(self) -> str:
         """As JSON."""
@@ -101,44 +104,64 @@ class Student(nn.Module):
     ) -> list[tuple[str, float]]:
         """The likeliest classes of one image, with their probabilities.
 
+        The image is read as the test images of its training were (``card.reading``), whatever
+        its size. Pixels that have been read so are for ``student(images)``.
+
         Args:
-            image: a file, or uint8 ``(H, W)`` or ``(H, W, C)``. Another size than the
-                network's is resized to it, short side first, then centre-cropped.
+            image: a file, or its pixels: uint8 ``(H, W)`` or ``(H, W, C)``.
             top: how many classes.
 
         Raises:
-            UserError: the file is not an image, or the array has another shape or type.
+            UserError: the file is not an image, or the array has another shape or type; or the
+                card does not say how images are read, and ``image`` is no array of its size.
         """
-        pixels = torch.from_numpy(self._pixels(image).copy())
-        logits = self((pixels.permute(2, 0, 1)[None].float() / 255).to(self.mean.device))
+        card, device = self.card, self.mean.device
+        view = View(card.view, card.size, list(card.mean), list(card.std), device)
+        pixels = torch.from_numpy(self.pixels(image).copy())[None]
+        logits = self.network(view(pixels.to(device))).logits
         values, places = logits.float().softmax(1)[0].sort(descending=True)
         ranked = zip(places.tolist(), values.tolist(), strict=True)
-        return [(self.card.classes[i], p) for i, p in ranked][:top]
+        return [(card.classes[i], p) for i, p in ranked][:top]
 
-    def _pixels(self, image: str | Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
-        channels, size = self.card.channels, self.card.size
-        if isinstance(image, str | Path):
-            try:
-                pixels = decode(Path(image).read_bytes(), grayscale=channels == 1)
-            except OSError as error:
-                raise UserError(
-                    f"{image} cannot be read as an image ({error.strerror or error})"
-                ) from None
-            except Exception as error:  # decoders raise of every kind
-                raise UserError(f"{image} cannot be read as an image ({error})") from None
-        else:
-            pixels = image[..., None] if image.ndim == 2 else image
-            if pixels.ndim != 3 or pixels.dtype != np.uint8 or pixels.shape[2] != channels:
-                raise UserError(
-                    f"the image is {image.dtype} of shape {image.shape}; give uint8 (H, W,"
-                    f" {channels})"
-                )
-        side = registry.get("dataset", self._dataset).meta.get("size") if self._dataset else None
-        if pixels.shape[0] == pixels.shape[1] == side and side > size:
-            return np.asarray(average(pixels[None], size)[0])  # as its training images were
-        return fit(pixels, size)
+    def pixels(self, image: str | Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An image as its training had it: uint8 ``(S, S, C)``, before the view.
 
-    _dataset: str | None = None
+        Args:
+            image: see :meth:`classify`.
+
+        Raises:
+            UserError: see :meth:`classify`.
+        """
+        card, size = self.card, (self.card.size, self.card.size)
+        file = isinstance(image, str | Path)
+        pixels = self._file(Path(image)) if isinstance(image, str | Path) else self._array(image)
+        if card.reading is not None:
+            return Reading(**card.reading)(pixels)
+        if file or pixels.shape[:2] != size:
+            raise UserError(
+                f"{card.run} does not say how its images are read; give pixels as its dataset's"
+                f" loader gives them, uint8 {(*size, card.channels)}"
+            )
+        return pixels
+
+    def _file(self, file: Path) -> NDArray[np.uint8]:
+        try:
+            return decode(file.read_bytes(), grayscale=self.card.channels == 1)
+        except OSError as error:
+            raise UserError(
+                f"{file} cannot be read as an image ({error.strerror or error})"
+            ) from None
+        except Exception as error:  # decoders raise of every kind
+            raise UserError(f"{file} cannot be read as an image ({error})") from None
+
+    def _array(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        pixels = image[..., None] if image.ndim == 2 else image
+        channels = self.card.channels
+        if pixels.ndim != 3 or pixels.dtype != np.uint8 or pixels.shape[2] != channels:
+            raise UserError(
+                f"the image is {image.dtype} of shape {image.shape}; give uint8 (H, W, {channels})"
+            )
+        return pixels
 
 
 def _luma(card: Card) -> tuple[float, ...]:
@@ -180,9 +203,7 @@ def load_student(
     size = int(card.view.get("size") or card.size)
     seen = (size, teacher_size(config, card.size))
     network = restored(weights, config, len(card.classes), seen, card.channels)
-    student = Student(network, card)
-    student._dataset = config["dataset"]["name"]
-    return student.eval().requires_grad_(False).to(device)
+    return Student(network, card).eval().requires_grad_(False).to(device)
 
 
 def _card(name: str, record: dict[str, Any], data_root: Path) -> Card:
@@ -203,6 +224,7 @@ def _card(name: str, record: dict[str, Any], data_root: Path) -> Card:
             )
         images = data.described(dataset)
     view = dict(config.get("view") or {})
+    reading = reading_of(config["dataset"])
     return Card(
         name,
         config["model"],
@@ -214,6 +236,7 @@ def _card(name: str, record: dict[str, Any], data_root: Path) -> Card:
         {k: v for k, v in view.items() if k in ("blur", "size", "grayscale")},
         {k: v for k, v in record["scores"].items() if k != "best_top1"},
         scored_on(config),
+        None if reading is None else dataclasses.asdict(reading),
     )
 
 
