@@ -21,6 +21,7 @@ from wcordbench.suite import Run, expand, load_suite
 from wcordbench.suite.check import check_shapes
 from wcordbench.suite.transforms import TRANSFORMS, transform
 from wcordbench.training.cohort import Cohort
+from wcordbench.training.deploy import load_student, packed
 from wcordbench.training.evaluation import StoppedError
 from wcordbench.training.optimizer import undecayed
 from wcordbench.training.schedule import learning_rate
@@ -376,3 +377,20 @@ def test_an_average_begins_with_the_ordinary_protocol(
     Cohort([run], store, Path(), torch.device("cpu")).train()
     (record,) = store.folder(run).read_json("metrics.json")
     assert {"test_ema_top1", "test_ema_top5", "test_ema_loss"} <= record.keys()
+
+
+def test_what_is_exported_has_the_scores_of_its_weights_alone(
+    run_of: Callable[..., Run], tmp_path: Path
+) -> None:
+    """The average's and the best epoch's weights are in no exported file."""
+    run = run_of("train.ema={decay: 0.5}", "train.epochs=1", "train.schedule={type: cosine}")
+    store = Store(tmp_path / "average")
+    Cohort([run], store, Path(), torch.device("cpu")).train()
+    folder = store.folder(run)
+    scores = folder.result()["scores"]
+    assert {"ema_top1", "ema_top5", "best_top1"} <= scores.keys()
+    student = load_student(folder.path)
+    assert student.card.scores == {key: scores[key] for key in ("top1", "top5")}
+    exported = tmp_path / "exported.pt"
+    exported.write_bytes(packed(student, "state_dict"))
+    assert torch.load(exported, weights_only=True)["wcordbench"]["scores"] == student.card.scores

@@ -24,6 +24,9 @@ from wcordbench.results.scored import TEST, scored_on
 from wcordbench.results.store import RunFolder, Store, file_sha256
 from wcordbench.training.prediction import restored, teacher_size
 
+#: a result's scores of the weights after the last epoch; others are of an epoch's or an average's
+SCORES = ("top1", "top5", "auc")
+
 
 @dataclasses.dataclass(frozen=True)
 class Card:
@@ -37,7 +40,7 @@ class Card:
         mean, std: one value a channel, of values in [0, 1].
         view: what else is done with an image before normalisation: ``blur`` (pixels), ``size``
             (pixels), ``grayscale``.
-        scores: in percent, after the last epoch.
+        scores: of its weights, in percent: those of :data:`SCORES` that were measured.
         scored_on: which images they are of.
         reading: what became of a decoded image before that: the values of
             :class:`wcordbench.data.decode.Reading`; None where only a plugin's code says it.
@@ -234,7 +237,7 @@ def _card(name: str, record: dict[str, Any], data_root: Path) -> Card:
         tuple(view.get("mean") or config["dataset"]["mean"]),
         tuple(view.get("std") or config["dataset"]["std"]),
         {k: v for k, v in view.items() if k in ("blur", "size", "grayscale")},
-        {k: v for k, v in record["scores"].items() if k != "best_top1"},
+        {k: v for k, v in record["scores"].items() if k in SCORES},
         scored_on(config),
         None if reading is None else dataclasses.asdict(reading),
     )
