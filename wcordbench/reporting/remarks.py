@@ -125,6 +125,7 @@ def remarks(
     rows: list[tuple[str, list[Entry]]],
     footnotes: Footnotes,
     rule: Rule,
+    measurement: str | None = None,
 ) -> list[str]:
     """The sentences under a table.
 
@@ -134,7 +135,7 @@ def remarks(
         seeds: those that the shown students have.
         rows: of the table.
         footnotes: of the table.
-        rule: see :func:`wcordbench.reporting.table.build`.
+        rule, measurement: see :func:`wcordbench.reporting.table.build`.
     """
     summaries = [e.summary for _, entries in rows for e in entries if e.summary is not None]
     wanted = sum(s.wanted for s in summaries if s.undefined is None)
@@ -153,6 +154,14 @@ def remarks(
             f"NOT comparable with each other: the dataset's images were changed between runs"
             f" ({len(images)} fingerprints); wcordbench verify names the runs."
         )
+    measured = frozenset[str]().union(*(s.measured for s in summaries))
+    if measurement is not None and len(measured) > 1:
+        name = measurement.partition("/")[0]
+        said.append(
+            f"NOT comparable with each other: {name!r} was measured on other images, or with"
+            f" other settings, from run to run ({len(measured)} of them); measure all of these runs"
+            " on one dataset under another --name."
+        )
     uncommitted = frozenset[str]().union(*(s.uncommitted for s in summaries))
     if uncommitted:
         runs = f"{len(uncommitted)} run{'s' * (len(uncommitted) != 1)}"
@@ -161,8 +170,8 @@ def remarks(
             f" {'it' if len(uncommitted) == 1 else 'them'} again."
         )
     if suite.dataset.title:
-        said.append(f"Dataset: {suite.dataset.title}.")
-    if suite.dataset.holdout is not None:
+        said.append(f"{'Dataset' if measurement is None else 'Trained on'}: {suite.dataset.title}.")
+    if suite.dataset.holdout is not None and measurement is None:
         said.append(
             f"Scores are of {suite.dataset.holdout:,} training images that no network here was"
             " trained on, as many of each class; the test images were not used. Not comparable with"

@@ -260,7 +260,7 @@ def build(
         rows,
         footnotes.texts,
         [
-            *remarks(suite, pairs, seeds, rows, footnotes, rule),
+            *remarks(suite, pairs, seeds, rows, footnotes, rule, measurement),
             *([SIZES] if size_of is not None else []),
         ],
         pairs=[p.name for p in pairs],

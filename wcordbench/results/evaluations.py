@@ -94,9 +94,26 @@ def score(folder: RunFolder, metric: str) -> float | None:
     return float(record["scores"][key])
 
 
+def made_of(folder: RunFolder, metric: str) -> set[str]:
+    """The images and settings of a measurement: scores are comparable where these are the same.
+
+    Args:
+        folder, metric: see :func:`score`.
+
+    Returns:
+        One text, or none where the run has no such measurement.
+
+    Raises:
+        UserError: see :func:`evaluations`.
+    """
+    record = evaluations(folder).get(metric.partition("/")[0])
+    keys = ("kind", "dataset_fingerprint", "regularisation")
+    return set() if record is None else {" ".join(str(record.get(key)) for key in keys)}
+
+
 def names(folders: list[RunFolder]) -> list[str]:
     """Every measurement that any of the runs has, sorted."""
     return sorted({name for f in folders if f.state == "done" for name in evaluations(f)})
 
 
-__all__ = ["FILE", "add", "contradiction", "evaluations", "names", "score"]
+__all__ = ["FILE", "add", "contradiction", "evaluations", "made_of", "names", "score"]

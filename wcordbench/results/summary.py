@@ -23,6 +23,7 @@ class Summary:
         seeds: the finished seeds, in the order of ``values``.
         fingerprints: of the images that they were trained and tested on.
         uncommitted: names of the runs whose code had changes that were not committed.
+        measured: of the measurement shown, the images and settings that it was made of.
     """
 
     values: tuple[float, ...]
@@ -32,6 +33,7 @@ class Summary:
     seeds: tuple[int, ...] = ()
     fingerprints: frozenset[str] = frozenset()
     uncommitted: frozenset[str] = frozenset()
+    measured: frozenset[str] = frozenset()
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -72,18 +74,20 @@ def summarise(
     failures: list[str] = []
     fingerprints: set[str] = set()
     uncommitted: set[str] = set()
+    measured: set[str] = set()
     undefined = None
     for run in runs:
         folder = store.folder(run)
         state = folder.state
         if state == "done":
             record = folder.result(best=score == "best_top1")
-            if measurement is None:
-                value: float | None = float(record["scores"][score])
-            else:
+            value: float | None = record["scores"][score] if measurement is None else None
+            if measurement is not None:
                 value = evaluations.score(folder, measurement)
-            if value is not None:
-                values[run.config["seed"]] = value
+                measured |= evaluations.made_of(folder, measurement)
+            if value is None:
+                continue
+            values[run.config["seed"]] = float(value)
             if "dataset_fingerprint" in record:
                 fingerprints.add(record["dataset_fingerprint"])
             if record.get("environment", {}).get("clean") is False:
@@ -94,5 +98,5 @@ def summarise(
             failures.append(str(folder.read_json("failure.json")["reason"]))
     return Summary(
         tuple(values.values()), len(runs), undefined, tuple(failures), tuple(values),
-        frozenset(fingerprints), frozenset(uncommitted),
+        frozenset(fingerprints), frozenset(uncommitted), frozenset(measured),
     )  # fmt: skip
