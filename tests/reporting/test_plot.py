@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from wcordbench.cli.main import app
 from wcordbench.errors import UserError
-from wcordbench.reporting import plot
+from wcordbench.reporting import plot, plot_curves
 from wcordbench.reporting.plot_correlation import correlation_maps
 from wcordbench.reporting.plot_sweep import sweep_plot
 from wcordbench.reporting.plot_table import dot_plot
@@ -96,6 +97,47 @@ def test_many_methods_are_spread_over_panels_that_keep_the_student(tmp_path: Pat
 def test_curves_are_of_the_suites_metric(tmp_path: Path) -> None:
     draw(tmp_path / "x.svg", "--kind", "curves", suite="privileged_cpu")
     assert "Test AUC (%)" in texts((tmp_path / "x.svg").read_text())
+
+
+def test_a_failed_seed_is_left_out_of_a_curve_which_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, store = load_suite(ROOT / "suites" / "digits_kd.yaml"), Store(tmp_path / "results")
+    cells = [c for c in expand(suite) if c.method is not None and c.method.name == "kd"][:3]
+    lines: list[int] = []
+    line = plot_curves._line
+
+    def counted(axis: Any, *more: Any) -> None:
+        line(axis, *more)
+        lines.append(len(axis.lines[-1].get_xdata()))
+
+    monkeypatch.setattr(plot_curves, "_line", counted)
+
+    def write(number: int, epochs: int) -> None:
+        folder = store.folder(cells[number].run)
+        folder.begin(cells[number].run)
+        folder.write_metrics([{"test_top1": 50.0 + e + number} for e in range(epochs)])
+
+    def drawn() -> tuple[list[str], int]:
+        plot_curves.curves(suite, cells, store, tmp_path / "x.svg")
+        return texts((tmp_path / "x.svg").read_text()), lines[-1]
+
+    write(0, 4)
+    write(1, 4)
+    shown, points = drawn()
+    assert points == 4 and not any("left out" in t or "line ends" in t for t in shown)
+    write(2, 1)
+    shown, points = drawn()
+    assert points == 1
+    assert "a line ends at the last epoch that all of its seeds have reached" in shown
+    store.folder(cells[2].run).fail("diverged", "the loss became nan in epoch 2")
+    shown, points = drawn()
+    assert points == 4 and "left out: 1 run whose training failed" in shown
+    assert not any("line ends" in t for t in shown)
+    for cell in cells[:2]:
+        store.folder(cell.run).fail("diverged", "the loss became nan in epoch 2")
+    with pytest.raises(UserError, match=r"no epoch is over yet \(3 failed: wcordbench status"):
+        drawn()
 
 
 def test_no_two_lines_of_a_panel_look_the_same() -> None:

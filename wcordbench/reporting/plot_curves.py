@@ -23,7 +23,8 @@ def curves(suite: Suite, cells: Iterable[Cell], store: Store, out: Out) -> None:
     """Draw the test score of every epoch: a panel a pair, a line a method, seeds as a band.
 
     More methods than the palette has colours are spread over several panels; the plain student
-    is in each of them.
+    is in each of them. A failed seed is left out, and a line ends where one of its seeds in
+    training is; the figure says both.
 
     Args:
         suite: names the rows and the pairs.
@@ -36,15 +37,23 @@ def curves(suite: Suite, cells: Iterable[Cell], store: Store, out: Out) -> None:
     """
     pyplot = plot.pyplot_for(out)
     drawn: dict[str, tuple[str, _Curves]] = {}
+    failed = 0
     for cell in cells:
         if cell.method is None:
             continue
-        tests = _test_curve(store.folder(cell.run), f"test_{suite.metric}")
+        folder = store.folder(cell.run)
+        if folder.state == "failed":
+            failed += 1
+            continue
+        tests = _test_curve(folder, f"test_{suite.metric}")
         if tests:
             _, rows = drawn.setdefault(cell.pair.name, (plot.heading(cell.pair), {}))
             rows.setdefault(cell.method.title, []).append(tests)
     if not drawn:
-        raise UserError(f"{suite.title or suite.name}: no epoch is over yet; run the suite first")
+        also = f" ({failed} failed: wcordbench status says why)" if failed else ""
+        raise UserError(
+            f"{suite.title or suite.name}: no epoch is over yet{also}; run the suite first"
+        )
     plain = next((m.title for m in suite.methods if m.name == "student"), None)
     panels = [
         (title, {name: rows[name] for name in group}, rows.get(plain or ""))
@@ -75,8 +84,12 @@ def curves(suite: Suite, cells: Iterable[Cell], store: Store, out: Out) -> None:
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid()
     bands = any(len(s) > 1 for _, rows, _ in panels for s in rows.values())
-    text = "epoch" + "; line: mean, band: lowest to highest seed" * bands
-    figure.supxlabel(text)
+    lines = ["epoch" + "; line: mean, band: lowest to highest seed" * bands]
+    if any(len({*map(len, s)}) > 1 for _, rows in drawn.values() for s in rows.values()):
+        lines.append("a line ends at the last epoch that all of its seeds have reached")
+    if failed:
+        lines.append(f"left out: {failed} run{'s' * (failed > 1)} whose training failed")
+    figure.supxlabel("\n".join(lines))
     figure.supylabel(measured(suite).partition(" after")[0].rstrip(","))
     plot.save(pyplot, figure, out)
 
