@@ -167,6 +167,7 @@ def test_a_sweep_far_from_the_published_gets_a_panel_of_its_own(tmp_path: Path) 
     out = io.BytesIO()
     sweep_plot(suite, table, out)
     assert as_svg(out).count('<g id="axes_') == 2
+    assert "published, another configuration" in texts(as_svg(out))
     assert not any("standard deviation" in text for text in texts(as_svg(out)))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from wcordbench.errors import UserError
 from wcordbench.reporting import plot
 from wcordbench.reporting.plot import Out
+from wcordbench.reporting.published import NOT_PUBLIC
 from wcordbench.reporting.sweep import Sweep, sweeps
 from wcordbench.reporting.table import Table
 from wcordbench.suite.schema import Suite
@@ -88,7 +89,9 @@ def _ours(axis: Any, sweep: Sweep) -> None:
 def _published(axis: Any, sweep: Sweep) -> None:
     points = sorted((v, p.mean) for v, p in zip(sweep.values, sweep.published, strict=True) if p)
     if points:
-        of = "" if all(e.alike for e in sweep.entries) else ", other images"
+        of = "" if all(e.alike for e in sweep.entries) else ", another configuration"
+        if any(p is not None and p.protocol in NOT_PUBLIC for p in sweep.published):
+            of = ", other images"
         look = {**plot.style(1), "mfc": "white", "label": f"published{of}"}
         axis.plot(*zip(*points, strict=True), clip_on=False, **look)
 
