@@ -291,6 +291,25 @@ def command(
     return command
 
 
+def test_fetch_shows_every_published_number_of_a_file(
+    server: Any, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Two pairs of one file may say different ones; it is measured once."""
+    buffer = io.BytesIO()
+    torch.save({"model": models.create("resnet14", 10, 8, 1).state_dict()}, buffer)
+    server.content = buffer.getvalue()
+    sha256 = hashlib.sha256(server.content).hexdigest()
+    text = SUITE.format(url=server.url, sha256=sha256)
+    pair = text[text.index("  - teacher") : text.index("methods")]
+    other = pair.replace("12.5", "70.0").replace("student: resnet8", "student: resnet14")
+    path = tmp_path / "given.yaml"
+    path.write_text(text.replace(pair, pair + other))
+    code, out, err = command("fetch", str(path))
+    assert code == 0, err
+    rows = [line.split() for line in out.splitlines()[-2:]]
+    assert [row[3] for row in rows] == ["12.50", "70.00"] and rows[0][2] == rows[1][2]
+
+
 def test_fetch_gets_a_suites_teachers_and_measures_them(
     server: Any, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
 ) -> None:

@@ -71,12 +71,16 @@ def _measured(suite: Suite, dataset: Dataset) -> str:
     from wcordbench.training.given import measure
 
     rows = []
-    for (model, file), published in {
-        (p.teacher.model, p.teacher.checkpoint.file): p.teacher.checkpoint.top1
+    known: dict[tuple[str, str], dict[str, float]] = {}
+    # Pairs of one file may say different published numbers: each is shown.
+    for model, file, published in dict.fromkeys(
+        (p.teacher.model, p.teacher.checkpoint.file, p.teacher.checkpoint.top1)
         for p in suite.pairs
         if p.teacher.checkpoint is not None
-    }.items():
-        found = measure(suite, model, file, dataset)
+    ):
+        if (model, file) not in known:
+            known[model, file] = measure(suite, model, file, dataset)
+        found = known[model, file]
         rows.append(
             [
                 model,
