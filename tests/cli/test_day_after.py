@@ -92,7 +92,7 @@ def measured(folder: Path, name: str) -> dict[str, Any]:
 def test_best_lists_finished_runs_by_score(folder: Path, command: Command) -> None:
     code, out, _ = command("best", "--format", "json", "--top", "0")
     rows = json.loads(out)
-    assert code == 0 and len(rows) == 5
+    assert code == 0 and len(rows) == 4
     assert [r["score"] for r in rows] == sorted((r["score"] for r in rows), reverse=True)
     assert all(r["score"] == measured(folder, r["run"])["scores"]["top1"] for r in rows)
     rows = json.loads(command("best", "tiny.yaml", "--method", "kd", "--format", "json")[1])
@@ -101,9 +101,33 @@ def test_best_lists_finished_runs_by_score(folder: Path, command: Command) -> No
     assert "Teacher" in {r["method"] for r in rows}
     text = command("best", "--method", "kd", "--seed", "1", "--pair", "resnet14->resnet8")[1]
     assert text.splitlines()[-1].endswith(names(folder, "kd_s1")[0])
-    assert "2 of 5 finished runs" in command("best", "--top", "2")[1]
+    assert "2 of 4 finished runs" in command("best", "--top", "2")[1]
     scores = json.loads(command("best", "--score", "top5", "--format", "json")[1])
     assert scores[0]["score"] == measured(folder, scores[0]["run"])["scores"]["top5"]
+
+
+def test_best_lists_teachers_only_where_asked_and_a_pairs_plain_students(
+    folder: Path, command: Command
+) -> None:
+    """With and without a suite alike."""
+    for words in ([], ["tiny.yaml"]):
+
+        def listed(*more: str, words: list[str] = words) -> list[str]:
+            code, out, err = command("best", *words, "--top", "0", "--format", "json", *more)
+            assert code == 0, err
+            return sorted(row["run"] for row in json.loads(out))
+
+        students = names(folder, "kd_") + names(folder, "digits_resnet8_student")
+        teacher = names(folder, "digits_resnet14_student")
+        assert len(students) == 4 and len(teacher) == 1
+        assert listed() == sorted(students)
+        assert listed("--teachers") == sorted(students + teacher)
+        assert listed("--pair", "resnet14->resnet8") == sorted(students)
+        assert listed("--method", "student") == names(folder, "digits_resnet8_student")
+        seeds = listed("--method", "kd", "--seed", "1", "--teachers")
+        assert seeds == sorted(names(folder, "kd_s1") + teacher)
+    code, _, err = command("best", "--pair", "resnet20->resnet14")
+    assert code == 2 and "fits the selection" in err
 
 
 def test_best_refuses_what_it_cannot_list(folder: Path, command: Command) -> None:

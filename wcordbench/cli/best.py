@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +19,9 @@ from wcordbench.cli.options import (
     select,
 )
 from wcordbench.errors import UserError
+
+if TYPE_CHECKING:
+    from wcordbench.results.store import RunFolder
 
 
 def command(
@@ -71,8 +75,8 @@ def command(
         if set_:
             raise UserError("--set changes a suite; name the suite as well")
         score = score or "top1"
-        rows = [_row(f, None, score) for f in store.folders()]
-        rows = [r for r in rows if r is None or _wanted(r, pair, method, seed)]
+        shown_as = _stored(store.folders(), pair, method, seed, teachers)
+        rows = [_row(f, title, score) for f, title in shown_as]
     found = sorted((r for r in rows if r is not None), key=lambda r: (-r["score"], r["run"]))
     if not found:
         of = "" if suite is None else f" of {suite}"
@@ -106,19 +110,68 @@ def _row(folder: Any, title: str | None, score: str) -> dict[str, Any] | None:
     }
 
 
-def _wanted(
-    row: dict[str, Any],
+def _stored(
+    folders: Iterable[RunFolder],
     pairs: list[str] | None,
     methods: list[str] | None,
     seeds: list[int] | None,
-) -> bool:
-    pair = f"{row['teacher']}->{row['student']}"
-    named = [p.replace("→", "->").replace(" ", "") for p in pairs or [pair]]
-    return (
-        pair in named
-        and (not methods or row["method"] in methods)
-        and (not seeds or row["seed"] in seeds)
-    )
+    teachers: bool,
+) -> list[tuple[RunFolder, str | None]]:
+    """The runs that the options leave of all that are stored, teachers with their title.
+
+    A plain student belongs to every pair whose distilled students are trained as it is, or,
+    where there is none, to those of its network. A run that taught others and is no pair's plain
+    student is a teacher, and is left with the students that it taught.
+    """
+    from wcordbench.suite.runs import digest
+
+    found = [(folder, _config(folder)) for folder in folders]
+    known = [(folder, config) for folder, config in found if config is not None]
+    beside: dict[str, set[str]] = {}
+    for _, config in known:
+        if config["teacher"]:
+            pair = f"{config['teacher']['model']}->{config['model']}"
+            beside.setdefault(_alike(config), set()).add(pair)
+    taught = {c["teacher"].get("run") for _, c in known if c["teacher"]}
+    named = {p.replace("→", "->").replace(" ", "") for p in pairs or []}
+
+    def fits(config: dict[str, Any]) -> bool:
+        own = beside.get(_alike(config), set())
+        if config["teacher"]:
+            own = {f"{config['teacher']['model']}->{config['model']}"}
+        elif not own:
+            own = {p for p in named if p.endswith(f"->{config['model']}")}
+        return (
+            (not pairs or bool(own & named))
+            and (not methods or config["method"]["name"] in methods)
+            and (not seeds or config["seed"] in seeds)
+        )
+
+    def teaches(config: dict[str, Any]) -> bool:
+        return not config["teacher"] and digest(config) in taught and _alike(config) not in beside
+
+    kept = [(f, c) for f, c in known if not teaches(c) and fits(c)]
+    theirs = {c["teacher"].get("run") for _, c in kept if c["teacher"]} if teachers else set()
+    return [
+        *((f, None) for f, _ in kept),
+        *((f, "Teacher") for f, c in known if teaches(c) and digest(c) in theirs),
+    ]
+
+
+def _config(folder: RunFolder) -> dict[str, Any] | None:
+    if folder.state == "done":
+        return dict(folder.result(best=False)["config"])
+    try:  # not finished: it tells who taught it all the same
+        return dict(folder.read_json("run.json")["config"])
+    except (UserError, KeyError, TypeError):
+        return None
+
+
+def _alike(config: dict[str, Any]) -> str:
+    """What a plain student has in common with the students that it is compared with."""
+    train = {k: v for k, v in config["train"].items() if k != "first_stage"}
+    parts = [config["dataset"], config["model"], config.get("view"), train]
+    return json.dumps(parts, sort_keys=True)
 
 
 def _text(rows: list[dict[str, Any]], total: int, score: str) -> str:
