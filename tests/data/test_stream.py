@@ -128,7 +128,7 @@ def test_a_crop_of_the_whole_image_is_torchvisions(root: Path, processes: int) -
     for epoch in (0, 1):
         for pixels, _, batch in batches.pixels_of(epoch):
             for made, number in zip(pixels, batch.indices.tolist(), strict=True):
-                image = torch.from_numpy(files.whole(number)).permute(2, 0, 1)
+                image = torch.from_numpy(files.whole(number).copy()).permute(2, 0, 1)
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(derive(5, "whole", epoch, number))
                     assert torch.equal(made.permute(2, 0, 1), crop(image))

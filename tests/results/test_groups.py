@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 from wcordbench.cli.main import app
 from wcordbench.data import index
 from wcordbench.errors import UserError
+from wcordbench.results.groups import find_order
 from wcordbench.results.store import Store
 from wcordbench.suite import Run, expand, load_suite
 from wcordbench.training.cohort import Cohort
+from wcordbench.training.deploy import load_student
 
 SUITE = """
 name: parity
@@ -107,7 +109,7 @@ def test_a_record_without_the_order_is_told_apart_by_the_fingerprint(
     first, second, store = trained
     mine, run = suite(tmp_path, first)
     folder = store.folder(run)
-    for name, key in (("result.json", "images"), ("run.json", "groups")):
+    for name, key in (("run.json", "groups"), ("result.json", "images")):
         record = json.loads((folder.path / name).read_text())
         del record[key]
         (folder.path / name).write_text(json.dumps(record))
@@ -115,6 +117,13 @@ def test_a_record_without_the_order_is_told_apart_by_the_fingerprint(
     sentence = said(["run", str(suite(tmp_path, second)[0])], tmp_path, store)
     assert "or task.groups had another order" in sentence
     assert "put those images back" not in sentence
+    place = ["--data", str(tmp_path)]
+    assert "the same bits" in said(["rerun", run.id[:8], *place], tmp_path, store)
+    classes = ORDERS[first][0].split(", ")
+    assert list(load_student(run.id[:8], store.root).card.classes) == classes
+    record["dataset_fingerprint"] = "0" * 16
+    with pytest.raises(UserError, match=r"no order gives its fingerprint on the images in"):
+        find_order(record, tmp_path)
 
 
 def test_a_stored_configuration_has_the_order_of_the_classes(

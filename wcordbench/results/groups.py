@@ -6,7 +6,9 @@ configuration, and a suite that has another order is told that the run is not it
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wcordbench.errors import UserError
@@ -14,6 +16,9 @@ from wcordbench.errors import UserError
 if TYPE_CHECKING:
     from wcordbench.results.store import Store
     from wcordbench.suite.runs import Run
+
+#: groups whose orders are tried: 24 orders of 4
+MOST = 4
 
 
 def order_of(config: dict[str, Any]) -> tuple[str, ...]:
@@ -37,6 +42,40 @@ def put_in_order(record: dict[str, Any]) -> tuple[str, ...]:
         return ()
     record["config"]["dataset"]["task"]["groups"] = {name: groups[name] for name in classes}
     return tuple(classes)
+
+
+def find_order(record: dict[str, Any], data_root: Path) -> None:
+    """As :func:`put_in_order`, also of a record that was written before records held the order.
+
+    A fingerprint is of the labels as well: the order is the one that gives the record's.
+
+    Args:
+        record: of ``result.json``; its ``config`` is changed.
+        data_root: the folder that holds datasets.
+
+    Raises:
+        UserError: no order of the groups gives the record's fingerprint on the images there, or
+            there are too many to try; or the dataset cannot be read.
+    """
+    groups = _groups(record["config"])
+    if not groups or put_in_order(record):
+        return
+    from wcordbench.data.base import fingerprint_of
+
+    dataset = record["config"]["dataset"]
+    for names in itertools.permutations(groups) if len(groups) <= MOST else ():
+        dataset["task"]["groups"] = {name: groups[name] for name in names}
+        if fingerprint_of(dataset, data_root) == record.get("dataset_fingerprint"):
+            return
+    raise UserError(
+        f"run {record['id'][:8]} does not record the order of task.groups, and"
+        + (
+            f" no order gives its fingerprint on the images in {data_root}; put back what was"
+            " there, or give another folder with --data"
+            if len(groups) <= MOST
+            else f" of more than {MOST} groups it is not tried; train it again"
+        )
+    )
 
 
 def check_order(place: object, stored: Sequence[str], wanted: Sequence[str]) -> None:
@@ -86,4 +125,4 @@ def _groups(config: dict[str, Any]) -> dict[str, Any] | None:
     return task.get("groups")
 
 
-__all__ = ["check_begun", "check_order", "or_order", "order_of", "put_in_order"]
+__all__ = ["check_begun", "check_order", "find_order", "or_order", "order_of", "put_in_order"]

@@ -10,6 +10,7 @@ from typing import Any, cast
 from wcordbench import registry
 from wcordbench.errors import UserError
 from wcordbench.results.find import find
+from wcordbench.results.groups import find_order
 from wcordbench.results.store import RunFolder, Store, file_sha256
 from wcordbench.suite.runs import Run
 
@@ -33,7 +34,8 @@ def train_again(
         report: called with every event of the training.
 
     Raises:
-        UserError: the run is not finished, or its teacher's weights are not there.
+        UserError: the run is not finished, or its teacher's weights are not there; or the images
+            here are not those that tell the order of its groups.
     """
     import torch
 
@@ -42,6 +44,7 @@ def train_again(
     if stored.state != "done":
         raise UserError(f"{stored.path} has no result.json to compare with; run its suite first")
     record = stored.result()
+    find_order(record, data_root)
     config, teacher = record["config"], None
     for what in config.get("plugins", {}):
         kind, _, name = what.partition(" ")

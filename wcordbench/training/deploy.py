@@ -20,6 +20,7 @@ from wcordbench.data.reading import reading_of
 from wcordbench.data.views import LUMA, View, blur, resize
 from wcordbench.errors import UserError
 from wcordbench.results.find import find
+from wcordbench.results.groups import find_order
 from wcordbench.results.scored import TEST, scored_on
 from wcordbench.results.store import RunFolder, Store, file_sha256
 from wcordbench.training.prediction import restored, teacher_size
@@ -214,6 +215,7 @@ def _card(name: str, record: dict[str, Any], data_root: Path) -> Card:
     images = record.get("images")
     if images is None:  # written before results held it
         try:
+            find_order(record, data_root)
             dataset = data.load(config["dataset"], data_root)
         except UserError as error:
             raise UserError(
