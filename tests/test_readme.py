@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
     ("page", "name"),
     [
         ("README.md", "cifar100_cpu"),
+        ("docs/results.md", "privileged_cpu_long"),
         ("docs/results.md", "privileged_cpu"),
         ("docs/results.md", "cifar100_cpu_baselines"),
         ("docs/results.md", "cifar100_cpu_later"),
