@@ -88,7 +88,7 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
 
     from wcordbench import models
     from wcordbench.methods.base import Setup
-    from wcordbench.training.objective import Objective, check_average, check_mixing, undefined
+    from wcordbench.training.objective import Objective, checks, undefined
 
     meta = registry.get("dataset", suite.dataset.name).meta
     size = suite.dataset.size or meta.get("size") or _option(suite, "image_size", 32)
@@ -157,8 +157,7 @@ def check_shapes(suite: Suite, mistakes: list[str] | None = None) -> list[Undefi
             )  # fmt: skip
             terms = [t.model_dump() for t in method.on(pair).terms()]
             config = {"gamma": 1.0, "terms": terms}
-            mixed = train.mixup or train.cutmix
-            for check in [check_mixing] * bool(mixed) + [check_average] * (train.ema is not None):
+            for check in checks(train.config()):
                 attempt(
                     functools.partial(check, config),
                     f"{method.name} cannot be checked",

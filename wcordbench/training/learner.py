@@ -22,7 +22,7 @@ from wcordbench.suite.runs import Run
 from wcordbench.training.average import Average
 from wcordbench.training.evaluation import evaluate
 from wcordbench.training.host import read
-from wcordbench.training.objective import Objective, Predicting, check_average, check_mixing
+from wcordbench.training.objective import Objective, Predicting, checks
 from wcordbench.training.optimizer import Group, build, give_rates, undecayed
 from wcordbench.training.pace import Clock
 from wcordbench.training.precision import autocast, emulates_bf16, resolve
@@ -74,10 +74,8 @@ class Learner:
         self.precision = resolve(self.protocol["precision"], device)
         self.steps_per_epoch, self.num_classes = steps_per_epoch, num_classes
         self.needs_teacher = bool(config["method"]["terms"])
-        if self.protocol.get("mixup") or self.protocol.get("cutmix"):
-            check_mixing(config["method"])
-        if "ema" in self.protocol:
-            check_average(config["method"])
+        for check in checks(self.protocol):
+            check(config["method"])
         with seeded(derive(config["seed"], "student")):
             student = models.create(config["model"], num_classes, image_size, channels)
         if setup is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -249,6 +249,12 @@ def setup_of(
         student.shapes, known.shapes, classes, labels, student.classifier, classifier, norms,
         config["train"]["batch_size"],
     )  # fmt: skip
+
+
+def checks(protocol: Mapping[str, Any]) -> list[Callable[[dict[str, Any]], None]]:
+    """What a protocol asks of a method: checks of the ``method`` part of a configuration."""
+    mixed = protocol.get("mixup") or protocol.get("cutmix")
+    return [check_mixing] * bool(mixed) + [check_average] * ("ema" in protocol)
 
 
 def check_mixing(config: dict[str, Any]) -> None:
