@@ -141,7 +141,8 @@ def command(
         if todo:
             from wcordbench.suite.check import check_fetched, check_shapes  # imports torch
 
-            check_fetched(loaded, [c for c in cells if c.run in todo], suite)
+            chosen = set(todo)
+            check_fetched(loaded, [c for c in cells if c.run in chosen], suite)
             _look(loaded, data)
             if commit()["clean"] is False:
                 lines.append(UNCOMMITTED)
