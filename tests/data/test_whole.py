@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from wcordbench.data import base as data
+from wcordbench.data import index
 from wcordbench.data.fingerprints import distinct, of_squares, of_whole
 from wcordbench.errors import UserError
 from wcordbench.reporting.table import build
@@ -92,14 +93,14 @@ def test_a_whole_fingerprint_is_that_of_the_squares_and_of_every_training_pixel(
     plain, whole = (data.fingerprinted(of, root, w)[1] for w in (False, True))
     assert of_squares(whole) == plain == data.load(of, root).fingerprint()
     assert plain.isalnum() and len(plain) == 16 and of_whole(plain) is None
-    assert data.fingerprint_of(of, root, True) == whole
+    assert index.fingerprint_of(of, root, True) == whole
     (root / "x/train/a/3.png").rename(root / "x/train/a/7.png")  # neither name …
     Image.open(root / "x/train/a/2.png").save(root / "x/train/a/2.png", compress_level=0)
     blacken(place, "test")  # … nor encoding, nor what is not trained on
-    assert data.fingerprint_of(of, root, True) == whole
+    assert index.fingerprint_of(of, root, True) == whole
     blacken(place)
-    assert data.fingerprint_of(of, root) == plain
-    now = data.fingerprint_of(of, root, True)
+    assert index.fingerprint_of(of, root) == plain
+    now = index.fingerprint_of(of, root, True)
     assert of_squares(now) == plain and of_whole(now) != of_whole(whole)
 
 

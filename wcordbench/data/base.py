@@ -226,19 +226,6 @@ def fingerprinted(config: dict[str, Any], root: Path, whole: bool = False) -> tu
     return dataset, fingerprint
 
 
-def fingerprint_of(config: dict[str, Any], root: Path, whole: bool = False) -> str:
-    """The fingerprint alone; nothing is read where :mod:`wcordbench.data.index` knows it.
-
-    Args:
-        config, root, whole: see :func:`fingerprinted`.
-
-    Raises:
-        UserError: as :func:`load`.
-    """
-    known = index.known(config, root, whole)
-    return fingerprinted(config, root, whole)[1] if known is None else known
-
-
 def _check(dataset: Dataset, name: str, channels: int) -> None:
     _, height, width, found = dataset.train.shape
     if found != channels:
@@ -297,6 +284,6 @@ def shrinkable(shape: tuple[int, ...], size: int, name: str) -> None:
 
 
 __all__ = [
-    "Dataset", "ImageFiles", "Images", "Split", "alone", "fingerprint_of", "fingerprinted",
-    "listening", "load", "look", "may_download", "offline", "say", "shrink",
+    "Dataset", "ImageFiles", "Images", "Split", "alone", "fingerprinted", "listening", "load",
+    "look", "may_download", "offline", "say", "shrink",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 
 from wcordbench.data import base
 from wcordbench.data.base import Dataset, Split
+from wcordbench.data.index import fingerprint_of
 from wcordbench.data.memory import GIB, allowing
 from wcordbench.data.survey import survey
 
@@ -54,7 +55,7 @@ def prepared(
     found = survey(dataset, all(whole))
     fingerprints = [f"fingerprint: {found.fingerprint}"]
     if any(whole) and not all(whole):
-        cut = base.fingerprint_of(config, root, True)
+        cut = fingerprint_of(config, root, True)
         fingerprints.append(f"fingerprint: {cut} of training that cuts from whole images")
     if isinstance(dataset.test, ImageFiles):
         keep_on_disk(dataset.test)

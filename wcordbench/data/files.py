@@ -7,11 +7,11 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from wcordbench.data.decode import Pixels, Reading
 from wcordbench.data.notes import alone, say
 from wcordbench.data.walk import CACHE
 from wcordbench.errors import UserError
+
+T = TypeVar("T")
 
 #: images that take long enough to decode for the user to be told
 MANY = 1000
@@ -131,10 +133,18 @@ class ImageFiles:
         Raises:
             UserError: one cannot be decoded.
         """
+        for part in self.mapped(self.read, size):
+            yield np.stack(part)
+
+    def mapped(self, what: Callable[[int], T], size: int = CHUNK) -> Iterator[list[T]]:
+        """What a function makes of every image's number in order, so many at a time, side by side.
+
+        Raises:
+            Exception: the function does.
+        """
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(self), size):
-                part = range(start, min(start + size, len(self)))
-                yield np.stack(list(pool.map(self.read, part)))
+                yield list(pool.map(what, range(start, min(start + size, len(self)))))
 
     def content(self) -> str:
         """A digest of the names and contents of all files, of which the taken ones are a part.

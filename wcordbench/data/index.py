@@ -35,6 +35,23 @@ def known(config: dict[str, Any], root: Path, whole: bool = False) -> str | None
     return None if key is None else _read().get(key)
 
 
+def fingerprint_of(config: dict[str, Any], root: Path, whole: bool = False) -> str:
+    """The fingerprint of a dataset, of which nothing is read, nor torch, where it is known.
+
+    Args:
+        config, root, whole: see :func:`known`.
+
+    Raises:
+        UserError: see :func:`wcordbench.data.base.load`.
+    """
+    found = known(config, root, whole)
+    if found is not None:
+        return found
+    from wcordbench.data.base import fingerprinted
+
+    return fingerprinted(config, root, whole)[1]
+
+
 def remember(key: str | None, fingerprint: str) -> None:
     """Keep a fingerprint; where that cannot be written, the images are read next time."""
     if key is None:

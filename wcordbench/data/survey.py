@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +12,7 @@ import numpy as np
 
 from wcordbench.data import decode
 from wcordbench.data.base import Dataset, ImageFiles
-from wcordbench.data.files import CHUNK, MANY, read_json, write_beside
+from wcordbench.data.files import MANY, read_json, write_beside
 from wcordbench.data.fingerprints import joined
 from wcordbench.data.notes import alone, say
 from wcordbench.data.walk import CACHE
@@ -126,12 +124,10 @@ def _whole_too(files: ImageFiles, found: Any) -> Iterator[decode.Pixels]:
         seen.update(image.data)
         return files.reading(image), seen.digest()
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), CHUNK):
-            made = list(pool.map(each, range(start, min(start + CHUNK, len(files)))))
-            for _, seen in made:
-                found.update(seen)
-            yield np.stack([square for square, _ in made])
+    for made in files.mapped(each):
+        for _, seen in made:
+            found.update(seen)
+        yield np.stack([square for square, _ in made])
 
 
 #: of every value that a pixel may have: itself and its square

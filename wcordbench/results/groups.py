@@ -60,7 +60,7 @@ def find_order(record: dict[str, Any], data_root: Path) -> None:
     groups = _groups(record["config"])
     if not groups or put_in_order(record):
         return
-    from wcordbench.data.base import fingerprint_of
+    from wcordbench.data.index import fingerprint_of
 
     dataset = record["config"]["dataset"]
     for names in itertools.permutations(groups) if len(groups) <= MOST else ():

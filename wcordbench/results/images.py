@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wcordbench.data.fingerprints import of_squares, of_whole
+from wcordbench.data.index import fingerprint_of
+from wcordbench.data.notes import offline
 from wcordbench.errors import UserError
 from wcordbench.results.groups import or_order, put_in_order
 from wcordbench.results.store import Store
@@ -45,7 +47,8 @@ def compare_images(runs: Iterable[Run], store: Store, data_root: Path) -> list[s
     remarks = []
     for config, whole, finished in then.values():
         try:
-            now = _fingerprint(config, data_root, whole)
+            with offline():
+                now = fingerprint_of(config, data_root, whole)
         except Exception as error:  # a loader of anyone's raises anything
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             remarks.append(
@@ -80,18 +83,6 @@ def compare_images(runs: Iterable[Run], store: Store, data_root: Path) -> list[s
                 f" so that the rest of the images was not compared, such as {min(untold)}"
             )
     return remarks
-
-
-def _fingerprint(config: dict[str, Any], root: Path, whole: bool) -> str:
-    from wcordbench.data import index
-
-    known = index.known(config, root, whole)
-    if known is not None:  # without torch
-        return known
-    from wcordbench.data.base import fingerprinted, offline
-
-    with offline():
-        return fingerprinted(config, root, whole)[1]
 
 
 def _counted(number: int, what: str) -> str:

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wcordbench.data.base import Dataset, alone, fingerprint_of
+from wcordbench.data.base import Dataset, alone
 from wcordbench.data.batches import TestBatches
 from wcordbench.data.fingerprints import of_squares
+from wcordbench.data.index import fingerprint_of
 from wcordbench.data.views import View
 from wcordbench.errors import UserError
 from wcordbench.results import teachers
