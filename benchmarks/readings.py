@@ -19,11 +19,27 @@ from wcordbench.suite import expand, load_suite
 SUITE, BASELINE = "wcord_readings", "nce"
 
 
+def whole(scores: dict[str, dict[int, float]], seeds: list[int]) -> dict[str, dict[int, float]]:
+    """The readings that have all seeds: a row with a failed run does not count.
+
+    Args:
+        scores: by reading and seed.
+        seeds: those of the suite.
+
+    Raises:
+        SystemExit: the baseline has a failed run, so that nothing can be decided.
+    """
+    kept = {name: of for name, of in scores.items() if of.keys() == set(seeds)}
+    if BASELINE not in kept:
+        raise SystemExit(f"{BASELINE} does not have all seeds of {SUITE}: nothing is decided")
+    return kept
+
+
 def decision(scores: dict[str, dict[int, float]]) -> str:
     """What the rule says, as a sentence.
 
     Args:
-        scores: by reading and seed, the baseline among them.
+        scores: by reading and seed, of the readings that have all of them.
     """
     means = {name: statistics.fmean(by_seed.values()) for name, by_seed in scores.items()}
     highest = max(means, key=lambda name: means[name])
@@ -47,20 +63,23 @@ def main() -> None:
     store = Store(parser.parse_args().results)
     scores: dict[str, dict[int, float]] = {}
     missing = 0
-    for cell in expand(load_suite(ROOT / "suites" / f"{SUITE}.yaml")):
+    suite = load_suite(ROOT / "suites" / f"{SUITE}.yaml")
+    for cell in expand(suite):
         if cell.method is None or cell.method.name != "wcord":
             continue
         folder = store.folder(cell.run)
+        by_seed = scores.setdefault(cell.method.title, {})
         if folder.state == "done":
-            by_seed = scores.setdefault(cell.method.title, {})
             by_seed[cell.seed] = folder.result()["scores"]["top1"]
         else:
             missing += folder.state in ("missing", "begun")
-    if missing or BASELINE not in scores:
+    if missing:
         raise SystemExit(
             f"{missing} runs of {SUITE} are not done in {store.root}: nothing is decided;"
             f" wcordbench run suites/{SUITE}.yaml trains them"
         )
+    failed, scores = sorted(scores), whole(scores, suite.seeds)
+    failed = [name for name in failed if name not in scores]
     rows: list[dict[str, Any]] = []
     for name, by_seed in scores.items():
         difference = paired(by_seed, scores[BASELINE]) if name != BASELINE else None
@@ -80,6 +99,7 @@ def main() -> None:
         rows,
         [
             "The rule is in docs/wcord.md. " + decision(scores),
+            *(f"{name} has a failed run and does not count." for name in failed),
             "",
             "By `python benchmarks/readings.py`, on:",
         ],

@@ -71,8 +71,8 @@ def test_the_documented_pictures_are_those_of_the_committed_results(
 def test_a_table_shows_teacher_gaps_and_published_values() -> None:
     ours = Summary((70.0, 71.0, 72.5), 3, seeds=(0, 1, 2))
     rows = [
-        ("Teacher", [Entry(Summary((90.0,), 1), Number(72.34, None, "x"))]),
-        ("KD", [Entry(ours, Number(70.66, 0.24, "x"))]),
+        ("Teacher", [Entry(Summary((90.0,), 1), Number(72.34, None, "x"), alike=True)]),
+        ("KD", [Entry(ours, Number(70.66, 0.24, "x"), alike=True)]),
         ("FSP", [Entry(Summary((), 3, undefined="channels differ"))]),
         ("FT", [Entry(Summary((), 3, failures=("nan",)))]),
         ("WCoRD (lambda1 = 0.1)", [Entry(None)]),

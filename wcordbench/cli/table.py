@@ -176,7 +176,7 @@ def _laid_out(suite: Suite, table: Table, form: str, layout: str | None) -> str:
     from wcordbench.reporting.render import render
     from wcordbench.reporting.sweep import only_swept, render_sweeps
 
-    if layout == "wide" or (layout is None and only_swept(suite)):
+    if layout == "wide" or (layout is None and only_swept(suite, table)):
         text = render_sweeps(suite, table, form)
         if text is not None:
             return text

@@ -84,7 +84,7 @@ def remarks_of(table: Table) -> list[str]:
     if table.ranks:
         remarks.append(
             "Mean rank: the method's place by mean in a column (1 is best), averaged over the"
-            " columns it has a number in."
+            " columns it is ranked in, which are those in which it has as many seeds as any."
         )
         if any(rank.columns < rank.ranked for rank in table.ranks.values()):
             remarks[-1] += (

@@ -12,7 +12,8 @@ from wcordbench.reporting.table import Entry, Table
 from wcordbench.results.statistics import CONFIDENCE, interval
 
 _SEED, _MEAN, _PUBLISHED = plot.COLOURS[0], plot.COLOURS[1], plot.INK
-_LEGEND = ("seed", f"mean, {CONFIDENCE:.0%} interval", "published", "teacher")
+PUBLISHED, NOT_ALIKE = "published", "published, another configuration"
+_LEGEND = ("seed", f"mean, {CONFIDENCE:.0%} interval", PUBLISHED, NOT_ALIKE, "teacher")
 #: Heights of a line of a panel, of what is around the lines, and of the legend, in inches.
 _ROW, _FRAME, _FOOT = 0.17, 0.55, 0.35
 
@@ -66,7 +67,8 @@ def _draw(axis: Any, height: int, entry: Entry) -> None:
     if entry.published is not None:
         axis.errorbar(
             entry.published.mean, height - 0.27, xerr=entry.published.std, fmt="D", ms=3.2,
-            color=_PUBLISHED, mfc="white", mew=0.8, elinewidth=0.8, label="published",
+            color=_PUBLISHED, mfc="white", mew=0.8, elinewidth=0.8,
+            label=PUBLISHED if entry.alike else NOT_ALIKE,
         )  # fmt: skip
     if summary is None or summary.mean is None:
         if summary is not None and (summary.undefined or summary.failures):
@@ -99,5 +101,6 @@ def _teacher(axis: Any, entry: Entry) -> str:
         if low - 0.6 * (high - low) < mean < high + 0.6 * (high - low):
             axis.axvline(mean, color=plot.GREY, ls="--", lw=0.9, label="teacher")
     if entry.published is not None:
-        words.append(f"published teacher {entry.published.mean:.2f}")
+        other = "" if entry.alike else ", another configuration"
+        words.append(f"published teacher {entry.published.mean:.2f}{other}")
     return ", ".join(words)

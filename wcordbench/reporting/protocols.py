@@ -40,8 +40,9 @@ NUMBERS_REMARK = (
 )
 GAPS_REMARK = (
     "Best epoch on the test images minus last epoch, top-1 accuracy in points: mean ± sample"
-    " standard deviation over the finished students in `{}`, and of how many. A schedule whose"
-    " rate falls to zero ends at its best epoch or near it."
+    " standard deviation over the finished students in `{}`, and of how many, all options and"
+    " pairs of a method together. A schedule whose rate falls to zero ends at its best epoch or"
+    " near it."
 )
 CHANGES = ("batch", "rate", "epochs", "views", "other")
 
@@ -118,7 +119,8 @@ def _numbers() -> str:
 def gaps(store: Store) -> dict[str, dict[str, list[float]]]:
     """Best minus last top-1 accuracy, in points, by method and then by schedule.
 
-    Of every finished student; a run that another learns from is a teacher and left out.
+    Of every finished student; a run that another learns from, finished or begun, is a teacher and
+    left out.
 
     Raises:
         UserError: a result is damaged.
@@ -126,18 +128,16 @@ def gaps(store: Store) -> dict[str, dict[str, list[float]]]:
     found: list[tuple[str, str, str, float]] = []
     teachers: set[str] = set()
     for folder in store.folders():
-        if folder.state != "done":
+        if folder.state == "missing":
             continue
-        record: dict[str, Any] = folder.result(best=True)
-        config, scores = record["config"], record["scores"]
+        done = folder.state == "done"
+        record: dict[str, Any] = folder.result() if done else folder.read_json("run.json")
+        config, scores = record["config"], record.get("scores", {})
         if config["teacher"] and "run" in config["teacher"]:
             teachers.add(config["teacher"]["run"])
         if "best_top1" in scores:
-            dataset = config["dataset"]
-            held_out = " (held-out images)" * ("holdout" in dataset)
-            schedule = f"{dataset['name']}{held_out}, {config['train']['epochs']} epochs"
             gap = scores["best_top1"] - scores["top1"]
-            found.append((record["id"], config["method"]["name"], schedule, gap))
+            found.append((record["id"], config["method"]["name"], _schedule(config), gap))
     by_method: dict[str, dict[str, list[float]]] = {}
     for run, method, schedule, gap in sorted(found, key=lambda row: row[1:]):
         if run not in teachers:
@@ -145,12 +145,31 @@ def gaps(store: Store) -> dict[str, dict[str, list[float]]]:
     return by_method
 
 
+def _schedule(config: dict[str, Any]) -> str:
+    """What a run was trained on, as it saw it, and for how long."""
+    dataset, train = config["dataset"], config["train"]
+    size = (config.get("view") or {}).get("size") or dataset.get("size")
+    parts = [dataset["name"]]
+    if "task" in dataset:
+        groups = dataset["task"].get("groups")
+        parts.append(f"in {len(groups)} groups" if groups else "in two, some against the others")
+    if size:
+        parts.append(f"at {size} pixels")
+    if "holdout" in dataset:
+        parts.append("(held-out images)")
+    precision = train.get("precision", "fp32")
+    within = "" if precision == "fp32" else f" in {precision}"
+    return f"{' '.join(parts)}, {train['epochs']} epochs{within}"
+
+
 def _gaps(store: Store) -> str:
     by_method = gaps(store)
     if not by_method:
         return f"No run in {store.root} is done."
     lengths = {schedule for of in by_method.values() for schedule in of}
-    schedules = sorted(lengths, key=lambda s: (s.partition(",")[0], int(s.split()[-2])))
+    schedules = sorted(
+        lengths, key=lambda s: (s.partition(",")[0], int(s.rpartition(" epochs")[0].split()[-1]), s)
+    )
     rows = [
         (f"`{method}`", *(_gap(of.get(schedule, [])) for schedule in schedules))
         for method, of in by_method.items()

@@ -162,6 +162,14 @@ def remarks(
             f" other settings, from run to run ({len(measured)} of them); measure all of these runs"
             " on one dataset under another --name."
         )
+    said += _other_teachers(pairs, rows)
+    automatic = frozenset[str]().union(*(s.automatic for s in summaries))
+    if len(automatic) > 1:
+        said.append(
+            "NOT comparable with each other: 'precision: auto' was"
+            f" {' in some runs and '.join(sorted(automatic))} in others; write the precision in"
+            " the suite."
+        )
     uncommitted = frozenset[str]().union(*(s.uncommitted for s in summaries))
     if uncommitted:
         runs = f"{len(uncommitted)} run{'s' * (len(uncommitted) != 1)}"
@@ -178,6 +186,9 @@ def remarks(
             " scores on test images, nor with published ones."
         )
     said += _pairs_of_their_own(suite, pairs)
+    own = _options_of_their_own(suite, pairs, [name for name, _ in rows])
+    if own:
+        said.append(f"With other options from pair to pair, as the suite says: {', '.join(own)}.")
     said += _on_published(suite, footnotes)
     if rule == "best":
         said.append(
@@ -185,6 +196,25 @@ def remarks(
             " not comparable with accuracies after the last epoch, which are what counts. Choosing"
             " the epoch by the images that are shown flatters every method."
         )
+    return said
+
+
+def _other_teachers(pairs: list[Pair], rows: list[tuple[str, list[Entry]]]) -> list[str]:
+    """The columns whose students were not all taught by the same weights."""
+    said = []
+    for column, pair in enumerate(pairs):
+        cells = {name: entries[column].summary for name, entries in rows}
+        taught = [s.teachers for name, s in cells.items() if name != "Teacher" and s is not None]
+        teachers = frozenset[str]().union(*taught)
+        shown = cells.get("Teacher")
+        if teachers and shown is not None:
+            teachers |= shown.weights
+        if len(teachers) > 1:
+            said.append(
+                f"NOT comparable with each other: students of {pair.shown} were taught by other"
+                f" weights than the teacher's or each other's ({len(teachers)} of them); wcordbench"
+                " verify names the runs."
+            )
     return said
 
 
@@ -198,6 +228,17 @@ def _pairs_of_their_own(suite: Suite, pairs: list[Pair]) -> list[str]:
             text = "; ".join(phrases(leaves, " in place of "))
             groups.setdefault(text, []).append(pair.shown)
     return [f"Students of {', '.join(of)}: {text}." for text, of in groups.items()]
+
+
+def _options_of_their_own(suite: Suite, pairs: list[Pair], rows: list[str]) -> list[str]:
+    """The rows whose method is not the same in all columns."""
+    found = []
+    for method in suite.methods:
+        specs = [method.on(pair) for pair in pairs]
+        kinds = {repr((spec.cross_entropy(), spec.terms())) for spec in specs}
+        if method.title in rows and len(kinds) > 1:
+            found.append(method.title)
+    return found
 
 
 def _on_published(suite: Suite, footnotes: Footnotes) -> list[str]:

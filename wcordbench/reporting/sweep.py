@@ -121,24 +121,45 @@ def render_sweeps(suite: Suite, table: Table, form: str) -> str | None:
     say = markdown if form == "markdown" else one_line
     parts = []
     for sweep in found:
-        grid = [["ours", *(cell_text(_alone(e)) for e in sweep.entries)], *_published(sweep)]
+        grid = [["ours", *(cell_text(_alone(e, found)) for e in sweep.entries)], *_published(sweep)]
         header = [say(sweep.symbol), *(f"{v:g}" for v in sweep.values)]
         body = tabulate(grid, header, tablefmt=style, disable_numparse=True)
         parts.append(say(f"{sweep.pair.shown}, {sweep.method}") + f"\n\n{body}")
     end = "  " if form == "markdown" else ""
     lines = [say(table.title), say(table.metric), "", "\n\n".join(parts), ""]
-    return "\n".join([*lines, *(say(line) + end for line in _remarks(table))])
+    below = [*_remarks(table, found), *_elsewhere(table, found)]
+    return "\n".join([*lines, *(say(line) + end for line in below)])
 
 
-def _remarks(table: Table) -> list[str]:
+def _remarks(table: Table, found: list[Sweep]) -> list[str]:
     """The table's, but for how published numbers are shown: here they have a row."""
     remarks = [remark.removeprefix(IN_BRACKETS).strip() for remark in table.remarks]
-    return [remark for remark in remarks if remark]
+    notes = [f"[{i}] {table.notes[n - 1]}." for n, i in _notes(found).items()]
+    return [*notes, *filter(None, remarks)]
 
 
-def _alone(entry: Entry) -> Entry:
-    """Without what the layout has other places for, or none."""
-    return replace(entry, published=None, notes=(), best=False)
+def _notes(found: list[Sweep]) -> dict[int, int]:
+    """The table's footnotes that are needed, and their numbers in this layout."""
+    used = sorted({n for sweep in found for e in sweep.entries for n in e.notes})
+    return {n: i for i, n in enumerate(used, 1)}
+
+
+def _elsewhere(table: Table, found: list[Sweep]) -> list[str]:
+    """Which methods with a number have no place in this layout."""
+    shown = {id(e) for sweep in found for e in sweep.entries}
+    left = [
+        name
+        for name, entries in table.rows
+        if name != "Teacher"
+        and any(e.summary is not None and e.summary.values and id(e) not in shown for e in entries)
+    ]
+    return [f"Not in this layout: {', '.join(left)}; --layout rows shows them."] if left else []
+
+
+def _alone(entry: Entry, found: list[Sweep]) -> Entry:
+    """Without what the layout has other places for."""
+    notes = tuple(_notes(found)[n] for n in entry.notes)
+    return replace(entry, published=None, best=False, notes=notes)
 
 
 def _published(sweep: Sweep) -> list[list[str]]:
@@ -151,22 +172,21 @@ def _published(sweep: Sweep) -> list[list[str]]:
 def _latex(table: Table, sweep: Sweep) -> str:
     symbol = _LATEX_SYMBOLS.get(sweep.parameter, escape(sweep.parameter))
     of = f"{sweep.pair.shown}, {sweep.method}"
-    caption = [f"{table.title}, {of}: {table.metric}.", *_remarks(table)]
+    caption = [f"{table.title}, {of}: {table.metric}.", *_remarks(table, [sweep])]
     body = [
         latex_line([symbol, *(f"{v:g}" for v in sweep.values)]),
         r"\midrule",
-        latex_line(["ours", *(latex_cell(_alone(e)) for e in sweep.entries)]),
+        latex_line(["ours", *(latex_cell(_alone(e, [sweep])) for e in sweep.entries)]),
         *(latex_line(list(map(escape, row))) for row in _published(sweep)),
     ]
     return latex_table(escape(" ".join(caption)), len(sweep.values), body)
 
 
-def only_swept(suite: Suite) -> bool:
-    """Whether a suite is a sweep of one parameter and nothing else, as the paper's Table 2."""
-    swept = suite.swept
-    return bool(swept) and all(
-        m.title in swept and len(swept[m.title].values) == 1 for m in suite.methods
-    )
+def only_swept(suite: Suite, table: Table) -> bool:
+    """Whether every method of a table is in one of its sweeps, as in the paper's Table 2."""
+    shown = [id(e) for sweep in sweeps(suite, table) for e in sweep.entries]
+    rows = [entries for name, entries in table.rows if name != "Teacher"]
+    return bool(shown) and all(id(e) in shown for entries in rows for e in entries)
 
 
 __all__ = ["Sweep", "only_swept", "render_sweeps", "sweeps"]

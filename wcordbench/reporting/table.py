@@ -53,7 +53,7 @@ class Entry:
             None before that.
         published: the published number, if it is to be shown.
         alike: the published number is of this very configuration, but for the seeds.
-        best: the highest mean of its column among the students.
+        best: the highest mean of its column among the students that have the same seeds.
         notes: numbers of the footnotes, from 1.
         versus: the difference to the table's baseline, where that was asked for and both have
             seeds in common (see :func:`wcordbench.reporting.compare.against`).
@@ -126,26 +126,19 @@ class Table:
 
     @property
     def ranks(self) -> dict[str, Rank]:
-        """Each method's rank by mean (1 is best), averaged over the columns it has a number in.
+        """Each method's rank by mean (1 is best), averaged over the columns it is ranked in.
 
-        Methods that share a mean share the rank between them. Empty for a table of one
-        column, whose order is plain to see.
+        Methods that share a mean share the rank between them. One with fewer seeds than others of
+        its column is not ranked there. Empty for a table of one column, whose order is plain to
+        see.
         """
         of: dict[str, list[float]] = {}
         if len(self.students) < 2:
             return {}
         ranked = 0
         for column in range(len(self.students)):
-            means = {
-                name: summary.mean
-                for name, entries in self.rows
-                if name != "Teacher"
-                and (summary := entries[column].summary) is not None
-                and summary.mean is not None
-            }
-            if len(means) < 2:
-                continue
-            ranked += 1
+            means = _means(self.rows, column)
+            ranked += bool(means)
             for name, mean in means.items():
                 above = sum(other > mean for other in means.values())
                 ties = sum(other == mean for other in means.values())
@@ -317,15 +310,26 @@ def _best_epoch_known(suite: Suite) -> None:
         )
 
 
+def _means(rows: list[tuple[str, list[Entry]]], column: int) -> dict[str, float]:
+    """The students' means of a column, by row, that can be put in order: of the same seeds.
+
+    Those are the seeds of the row that has most of them. Empty below two such rows.
+    """
+    of = {name: e[column].summary for name, e in rows if name != "Teacher"}
+    known = {name: s for name, s in of.items() if s is not None and s.values}
+    most = max((set(s.seeds) for s in known.values()), key=len, default=set())
+    alike = {
+        name: mean
+        for name, s in known.items()
+        if set(s.seeds) == most and (mean := s.mean) is not None
+    }
+    return alike if len(alike) > 1 else {}
+
+
 def _mark_best(rows: list[tuple[str, list[Entry]]]) -> None:
-    students = [entries for name, entries in rows if name != "Teacher"]
-    for column in range(len(students[0]) if students else 0):
-        means = [(e[column].summary.mean, e) for e in students if e[column].summary]  # type: ignore[union-attr]
-        known = [(mean, entries) for mean, entries in means if mean is not None]
-        if len(known) < 2:
-            continue
-        top = max(round(mean, 2) for mean, _ in known)
-        for mean, entries in known:
-            if round(mean, 2) == top:
-                old = entries[column]
-                entries[column] = replace(old, best=True)
+    by_row = dict(rows)
+    for column in range(len(rows[0][1])):
+        means = {name: round(mean, 2) for name, mean in _means(rows, column).items()}
+        for name, mean in means.items():
+            if mean == max(means.values()):
+                by_row[name][column] = replace(by_row[name][column], best=True)

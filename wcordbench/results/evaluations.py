@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from wcordbench.errors import UserError
+from wcordbench.results.sealed import changed, sealed
 from wcordbench.results.store import RunBusyError, RunFolder, to_json, write_atomic
 
 FILE = "evaluations.json"
@@ -47,6 +48,8 @@ def contradiction(records: Any, weights: str | None) -> str | None:
             return f"is damaged ({name!r} has no scores)"
         if record.get("weights_sha256") != weights:
             return f"is of other weights than result.json ({name!r})"
+        if (reason := changed(record)) is not None:
+            return f"was changed after it was written ({name!r}: {reason})"
     return None
 
 
@@ -63,7 +66,7 @@ def add(folder: RunFolder, name: str, record: dict[str, Any]) -> None:
     """
     try:
         with folder.lease():
-            records = {**evaluations(folder), name: record}
+            records = {**evaluations(folder), name: sealed(record)}
             write_atomic(folder.path / FILE, to_json({"format": 1, "evaluations": records}))
     except RunBusyError:
         raise UserError(

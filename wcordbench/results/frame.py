@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from wcordbench.errors import UserError
 from wcordbench.results.store import RunFolder, Store
+from wcordbench.suite.runs import digest
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: the columns that come first, where there are such
 _FIRST = [
-    "run", "state", "kind", "reason", "dataset.name", "teacher.model", "model", "method.name",
-    "seed", "scores.top1", "scores.top5", "scores.auc", "scores.best_top1",
+    "run", "state", "kind", "reason", "configuration", "dataset.name", "teacher.model", "model",
+    "method.name", "seed", "scores.top1", "scores.top5", "scores.auc", "scores.best_top1",
 ]  # fmt: skip
 #: of a result, what stands elsewhere in the row or says nothing about it
 _LEFT_OUT = {"config", "format", "images"}
@@ -30,6 +31,8 @@ def load(results: str | Path | Store = "results") -> pd.DataFrame:
     - ``run``: the folder's name; ``state``: done, failed, undefined ("N/A"), begun, missing (the
       folder has no configuration yet) or damaged; ``kind`` and ``reason`` of the last two and of
       failures.
+    - ``configuration``: a hash of everything that changes a result but the seed; the rows of one
+      value are the seeds of one cell.
     - The configuration with dots: ``train.learning_rate``. Terms of a method go by their name:
       ``method.terms.wcord.options.lambda1``. Lists are JSON text.
     - ``scores.*`` after the last epoch in percent (``scores.best_top1`` is the best epoch on the
@@ -82,12 +85,14 @@ def _record(folder: RunFolder) -> dict[str, Any]:
     record: dict[str, Any] = {"run": folder.path.name}
     try:
         record["state"] = folder.state
-        if record["state"] == "done":
-            result = folder.result()
-            record |= _flat(_by_name(result["config"]))
-            record |= _flat({k: v for k, v in result.items() if k not in _LEFT_OUT})
-        elif record["state"] != "missing":
-            record |= _flat(_by_name(folder.read_json("run.json")["config"]))
+        if record["state"] != "missing":
+            done = record["state"] == "done"
+            result = folder.result() if done else folder.read_json("run.json")
+            config = result["config"]
+            record["configuration"] = digest({k: v for k, v in config.items() if k != "seed"})
+            record |= _flat(_by_name(config))
+            if done:
+                record |= _flat({k: v for k, v in result.items() if k not in _LEFT_OUT})
         if record["state"] in ("failed", "undefined"):
             failure = folder.failure()
             record |= {"kind": failure["kind"], "reason": failure["reason"]}

@@ -35,15 +35,16 @@ class Merged:
 def merge(theirs: Store, ours: Store) -> Merged:
     """Copy finished runs that hold what they claim and contradict nothing here.
 
-    Each run is verified as :func:`wcordbench.results.verify.verify` does, with the claims of
-    both folders: a student's teacher must be the teacher that is here, and all runs of a dataset
-    must have seen the same images. A run appears whole or not at all.
+    Each run is verified as :func:`wcordbench.results.verify.verify` does: a student's teacher must
+    be the teacher that is here, or that taught the students here, and all runs of a dataset must
+    have seen the images that the runs here have. What nothing here says, theirs say. A run appears
+    whole or not at all.
 
     Raises:
         StorageError: our folder cannot be written.
     """
     found = Merged()
-    claims = Claims([*ours.folders(), *theirs.folders()])
+    claims = Claims(ours.folders()).before(Claims(theirs.folders()))
     for folder in theirs.folders():
         name = folder.path.name
         try:
@@ -67,6 +68,9 @@ def merge(theirs: Store, ours: Store) -> Merged:
             else:
                 reason = f"differs from the result that {ours.root} has; forget one of the two"
                 found.refused.append(Finding(folder.path, reason))
+        elif state == "done" and not claims.agree(folder.result(best=False)):
+            reason = f"has other weights than those that taught the students in {ours.root}"
+            found.refused.append(Finding(folder.path, reason))
         else:
             _copy(folder, here, ours)
             found.taken.append(name)

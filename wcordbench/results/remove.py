@@ -14,7 +14,7 @@ def check_removable(folders: Iterable[RunFolder], store: Store) -> None:
     """Refuse what others need or use.
 
     Raises:
-        UserError: a run is being trained, or taught a finished run that stays.
+        UserError: a run is being trained, or taught one that stays, finished or to be resumed.
     """
     folders = list(folders)
     going = {folder.path.name for folder in folders}
@@ -23,9 +23,15 @@ def check_removable(folders: Iterable[RunFolder], store: Store) -> None:
             raise UserError(f"{folder.path.name} is being trained; stop that, or wait for it")
     ends = {name[-8:]: name for name in going}
     for other in store.folders():
-        if other.path.name in going or other.state != "done":
+        if other.path.name in going:
             continue
-        teacher = other.result(best=False)["config"]["teacher"] or {}
+        if other.state == "done":
+            config = other.result(best=False)["config"]
+        elif (other.path / "checkpoint.pt").is_file():
+            config = other.read_json("run.json")["config"]
+        else:
+            continue
+        teacher = config["teacher"] or {}
         name = ends.get(str(teacher.get("run", ""))[:8])
         if name is not None:
             raise UserError(

@@ -24,6 +24,10 @@ class Summary:
         fingerprints: of the images that they were trained and tested on.
         uncommitted: names of the runs whose code had changes that were not committed.
         measured: of the measurement shown, the images and settings that it was made of.
+        weights: SHA-256 of the trained weights.
+        teachers: SHA-256 of the weights that taught them; empty for a plain training.
+        automatic: what ``precision: auto`` meant where they were trained; empty where the
+            configuration says the precision.
     """
 
     values: tuple[float, ...]
@@ -34,6 +38,9 @@ class Summary:
     fingerprints: frozenset[str] = frozenset()
     uncommitted: frozenset[str] = frozenset()
     measured: frozenset[str] = frozenset()
+    weights: frozenset[str] = frozenset()
+    teachers: frozenset[str] = frozenset()
+    automatic: frozenset[str] = frozenset()
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -72,9 +79,12 @@ def summarise(
     runs = list(runs)
     values: dict[int, float] = {}
     failures: list[str] = []
-    fingerprints: set[str] = set()
+    fingerprints: set[str | None] = set()
     uncommitted: set[str] = set()
     measured: set[str] = set()
+    weights: set[str | None] = set()
+    teachers: set[str | None] = set()
+    automatic: set[str | None] = set()
     undefined = None
     for run in runs:
         folder = store.folder(run)
@@ -88,9 +98,13 @@ def summarise(
             if value is None:
                 continue
             values[run.config["seed"]] = float(value)
-            if "dataset_fingerprint" in record:
-                fingerprints.add(record["dataset_fingerprint"])
-            if record.get("environment", {}).get("clean") is False:
+            environment = record.get("environment", {})
+            fingerprints.add(record.get("dataset_fingerprint"))
+            weights.add(record.get("weights_sha256"))
+            teachers.add(record.get("teacher_sha256"))
+            if run.config["train"]["precision"] == "auto":
+                automatic.add(environment.get("precision"))
+            if environment.get("clean") is False:
                 uncommitted.add(run.name)
         elif state == "undefined":
             undefined = str(folder.read_json("failure.json")["reason"])
@@ -98,5 +112,11 @@ def summarise(
             failures.append(str(folder.read_json("failure.json")["reason"]))
     return Summary(
         tuple(values.values()), len(runs), undefined, tuple(failures), tuple(values),
-        frozenset(fingerprints), frozenset(uncommitted), frozenset(measured),
+        _known(fingerprints), frozenset(uncommitted), frozenset(measured), _known(weights),
+        _known(teachers), _known(automatic),
     )  # fmt: skip
+
+
+def _known(values: Iterable[str | None]) -> frozenset[str]:
+    """What the records say: an old one may say nothing."""
+    return frozenset(value for value in values if value is not None)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from wcordbench.results.sealed import changed, sealed
 from wcordbench.results.store import FORMAT, StorageError, Store, to_json, write_atomic
 from wcordbench.results.stray import is_stray
 from wcordbench.results.summary import Summary
@@ -45,10 +46,9 @@ def read(store: Store, config: dict[str, Any]) -> dict[str, Any] | None:
     try:
         record = json.loads(place(store, config).read_bytes())
         known = record["id"] == digest(identity(config)) == digest(record["config"])
-        numbers = [float(v) for v in record["scores"].values()]
+        return dict(record) if known and changed(record) is None else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return dict(record) if known and all(0 <= n <= 100 for n in numbers) else None
 
 
 def write(
@@ -83,7 +83,7 @@ def write(
             f"{path.parent} cannot be made ({error.strerror or error}); give another place with"
             " --results"
         ) from None
-    write_atomic(path, to_json(record))
+    write_atomic(path, to_json(sealed(record)))
 
 
 def summarise_teacher(runs: Iterable[Run], store: Store, score: str) -> Summary | None:
@@ -124,10 +124,13 @@ def damaged(store: Store) -> list[tuple[Path, str]]:
             record = json.loads(path.read_bytes())
             sound = record["id"] == digest(record["config"])
             sound = sound and path.name.endswith(f"_{record['id'][:8]}.json")
-        except (OSError, ValueError, KeyError, TypeError):
-            sound = False
+            reason = changed(record)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            sound, reason = False, None
         if not sound:
             found.append((path, "is not the record of a teacher that its name says"))
+        elif reason is not None:
+            found.append((path, f"was changed after it was written ({reason})"))
     return found
 
 

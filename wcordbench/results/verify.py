@@ -78,7 +78,8 @@ class Claims:
         folders: of all runs of the store.
 
     Attributes:
-        weights: the weights' checksum by the run's identity.
+        weights: the weights' checksum by the run's identity; of a teacher that is not there the
+            one that most of its students name.
         images: by the dataset's part of a configuration, the fingerprint that most runs have of
             its squares.
         whole: as ``images``, of the whole training images.
@@ -86,12 +87,16 @@ class Claims:
 
     def __init__(self, folders: list[RunFolder]) -> None:
         self.weights: dict[str, str] = {}
+        taught: dict[str, Counter[str]] = {}
         seen: dict[str, Counter[str]] = {}
         wholes: dict[str, Counter[str]] = {}
         for folder in folders:
             try:
                 record = folder.result()
                 self.weights[record["id"]] = record["weights_sha256"]
+                teacher = (record["config"]["teacher"] or {}).get("run")
+                if teacher is not None and record.get("teacher_sha256") is not None:
+                    taught.setdefault(teacher, Counter())[record["teacher_sha256"]] += 1
                 dataset, fingerprint = (
                     digest(record["config"]["dataset"]), record["dataset_fingerprint"]
                 )  # fmt: skip
@@ -100,10 +105,22 @@ class Claims:
                     wholes.setdefault(dataset, Counter())[whole] += 1
             except (UserError, KeyError):  # named where its folder is checked
                 continue
-        self.images, self.whole = (
-            {dataset: of.most_common(1)[0][0] for dataset, of in counted.items()}
-            for counted in (seen, wholes)
+        teachers, self.images, self.whole = (
+            {key: of.most_common(1)[0][0] for key, of in counted.items()}
+            for counted in (taught, seen, wholes)
         )
+        self.weights = teachers | self.weights
+
+    def agree(self, record: dict[str, Any]) -> bool:
+        """Whether a run's weights are those that are claimed to be its."""
+        return self.weights.get(record["id"]) in (None, record.get("weights_sha256"))
+
+    def before(self, other: Claims) -> Claims:
+        """These claims, and the other's of what these say nothing about."""
+        both = Claims([])
+        both.weights = other.weights | self.weights
+        both.images, both.whole = other.images | self.images, other.whole | self.whole
+        return both
 
 
 def check(folder: RunFolder, claims: Claims) -> list[Finding]:
@@ -177,11 +194,14 @@ def _result(folder: RunFolder, claims: Claims, wrong: Any) -> None:
         other = "was trained on other images than most runs of its dataset"
         wrong("result.json", other + or_order(record["config"]))
     teacher = record["config"]["teacher"]
-    if teacher is None or "run" not in teacher:
+    if teacher is None:
         return
-    claimed = claims.weights.get(teacher["run"])
+    if "run" in teacher:
+        claimed, whose = claims.weights.get(teacher["run"]), f"those of run {teacher['run']}"
+    else:
+        claimed, whose = teacher.get("checkpoint"), "the file's in its configuration"
     if claimed is not None and claimed != record.get("teacher_sha256"):
-        wrong("result.json", f"was taught by other weights than those of run {teacher['run']}")
+        wrong("result.json", f"was taught by other weights than {whose}")
 
 
 __all__ = ["Claims", "Finding", "check", "verify"]
