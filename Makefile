@@ -50,6 +50,11 @@ reproduce: announce estimate $(STAGES:%=stage-%)
 endif
 
 announce: $(READY)
+ifneq ($(CUDA),0)
+	@$(BIN)/python -c "import torch; raise SystemExit(not torch.cuda.is_available())" || { echo \
+	  "nvidia-smi shows $(CUDA) CUDA devices, and PyTorch sees none: its build is for CPUs, or the" \
+	  "driver is too old for it; mend that, or train on the CPU with: make reproduce CUDA=0" >&2; exit 2; }
+endif
 	@echo "Stages: $(STAGES) ($(CUDA) CUDA devices); results go to $(RESULTS)/"
 
 # Nothing is trained before it is said what it takes.

@@ -94,12 +94,13 @@ def network(name: str, images: Tensor | None = None) -> torch.nn.Module:
     return net.eval()
 
 
-def setup(teacher: str, student: str) -> Setup:
-    """What a method is built for, for the whole of CIFAR-100."""
+def setup(teacher: str, student: str, device: torch.device = CPU) -> Setup:
+    """What a method is built for, for the whole of CIFAR-100; the teacher's part on a device."""
     shapes = (models.feature_shapes(name, CLASSES, SIZE) for name in (student, teacher))
     nets = [network(name) for name in (student, teacher)]
     for net in nets:  # the tracker of memory hangs a hook on every weight that is called
         models.classifier_of(net).requires_grad_()
+    nets[1].to(device)
     return Setup(
         *shapes, CLASSES, labels(), *map(models.classifier_of, nets), models.norms_of(nets[1]), 64
     )
@@ -108,7 +109,7 @@ def setup(teacher: str, student: str) -> Setup:
 def learner(run: Run, batch_size: int = 64, device: torch.device = CPU) -> Learner:
     """The suite's own learner of a run, at its first step; it writes no files."""
     teacher = run.config["teacher"]
-    built = setup(teacher["model"], run.config["model"]) if teacher else None
+    built = setup(teacher["model"], run.config["model"], device) if teacher else None
     folder = RunFolder(Path(tempfile.gettempdir()) / "unwritten")
     steps = -(-IMAGES // batch_size)
     return Learner(run, folder, built, SIZE, 3, CLASSES, steps, device)

@@ -165,7 +165,8 @@ def test_a_probe_is_the_classifier_of_scikit_learn_on_pooled_features(
         (("RUN", "--dataset", "gone.yaml"), "gone.yaml"),
         (("RUN", "--dataset", "cifar10"), "channel"),
         (("RUN", "--dataset", "digits", "--name", "a b"), "cannot name a measurement"),
-        (("RUN", "--dataset", "digits", "--device", "cuda"), "no CUDA device"),
+        (("RUN", "--dataset", "digits", "--device", "cuda:99"), "CUDA devices); leave it out"),
+        (("RUN", "--dataset", "digits", "--device", "gpu"), "give cpu, cuda or cuda:0"),
     ],
 )
 def test_mistakes_are_one_sentence_and_store_nothing(

@@ -57,6 +57,14 @@ def test_jobs_share_a_gpu_where_they_fit() -> None:
     assert none is None
 
 
+def test_several_gpus_share_the_cores_and_the_jobs() -> None:
+    todo = jobs("cifar100_cpu.yaml", "seeds=[0, 1]")
+    speeds = {(1, 8): 1.0, (2, 4): 1.8}
+    assert len(todo) == 5  # at most three on one of two
+    found = packing.choose(todo, "cuda:0", 16, rates(speeds), devices=2)
+    assert found is not None and found.side_by_side == 2
+
+
 def test_nothing_is_measured_for_little() -> None:
     def never(*_: Any) -> Any:
         raise AssertionError("measured")
@@ -95,9 +103,9 @@ def test_what_the_user_fixes_is_not_measured(
     given: dict[str, int],
     want: dict[str, int],
 ) -> None:
-    monkeypatch.setattr(packing, "choose", lambda *_: packing.Packing(1, "packing: measured"))
+    monkeypatch.setattr(packing, "choose", lambda *_, **__: packing.Packing(1, "packing: measured"))
     told: list[Any] = []
-    monkeypatch.setattr(LocalExecutor, "_devices", lambda _: [device])
+    monkeypatch.setattr("wcordbench.executors.local.available", lambda _: [device])
     executor = LocalExecutor(Path("r"), Path("d"), **given)  # type: ignore[arg-type]
     packed = executor.packed([], told.append)
     assert packed == dataclasses.replace(executor, **want)

@@ -374,7 +374,8 @@ def test_threads_are_divided_among_the_jobs_that_run(execute: Execute) -> None:
 def test_jobs_go_to_the_device_with_the_fewest(
     execute: Execute, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(LocalExecutor, "_devices", lambda _: ["cuda:0", "cuda:1"])
+    devices = ["cuda:0", "cuda:1"]
+    monkeypatch.setattr("wcordbench.executors.local.available", lambda _: devices)
     runs = [make_run("a", "listen"), *(make_run("b", "train", seed=s) for s in range(2))]
 
     def on_event(event: dict[str, Any]) -> None:

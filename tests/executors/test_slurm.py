@@ -195,6 +195,8 @@ def test_an_option_that_submitit_does_not_know_is_passed_on(tmp_path: Path, sbat
 def test_jobs_go_on_a_gpu_where_one_is_asked_for(tmp_path: Path) -> None:
     assert make(tmp_path, "gpus_per_node=1").device == "cuda:0"
     assert make(tmp_path, "gres=gpu:1").device == "cuda:0"
+    assert make(tmp_path, "gres=shard:1").device == "cuda:0"  # what --per-gpu's refusal names
+    assert make(tmp_path, "tres_per_task=gres/gpu:1").device == "cuda:0"
     assert make(tmp_path, "partition=gpu").device == "cpu"
     assert make(tmp_path, "gres=gpu:1", device="cpu").device == "cpu"
     assert make(tmp_path, "cpus-per-task=3").threads == 3

@@ -23,7 +23,8 @@ from wcordbench.suite import Run
 from wcordbench.training import cohort as module
 from wcordbench.training.cohort import Cohort
 from wcordbench.training.evaluation import StoppedError
-from wcordbench.training.learner import Learner
+from wcordbench.training.failures import kind_of
+from wcordbench.training.learner import DivergedError, Learner
 from wcordbench.training.pace import Pace
 
 Runs = dict[str, Run]
@@ -628,15 +629,54 @@ def test_compiled_students_are_the_same_runs(
         assert store.folder(run).result()["environment"]["compile"] == "default"
 
 
+def test_a_fault_of_the_device_costs_no_run_its_checkpoint(
+    runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The error may be any run's: none is marked as failed, and all go on in another process."""
+    members, taken, step = [runs["KD"], runs["AB"]], [0], Learner.train_step
+
+    def faulty(self: Learner, *args: Any) -> None:
+        taken[0] += 1
+        if taken[0] == 17:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore")
+        step(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "train_step", faulty)
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            train(*members)
+    for run in members:
+        assert store.folder(run).state == "begun"
+    train(*members)
+    for run in members:
+        assert outcome(store, run) == alone(run)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), "memory"),
+        (MemoryError(), "memory"),
+        (RuntimeError("CUDA error: out of memory"), "memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "memory"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "device"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error"),
+        (DivergedError("nan"), "diverged"),
+        (ValueError("CUDA error"), "error"),
+    ],
+)
+def test_kinds_of_failures(error: Exception, kind: str) -> None:
+    assert kind_of(error) == kind
+
+
 def test_what_cannot_be_compiled_fails_with_its_reason(
     runs: Runs, store: Store, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = runs["KD"]
-    train(run, compile="reduce-overhead")
-    assert store.folder(run).failure()["reason"] == (
-        "--compile reduce-overhead is for CUDA devices; give --compile default"
-    )
-    store.folder(run).retry()
+    with pytest.raises(UserError, match="--compile reduce-overhead is for CUDA devices; give"):
+        train(run, compile="reduce-overhead")
+    assert store.folder(run).state == "missing"  # what concerns all runs marks none as failed
 
     def broken(*args: Any, **options: Any) -> None:
         raise RuntimeError("no working C++ compiler\nmore")

@@ -17,12 +17,12 @@ from wcordbench.methods.base import Batch, Setup
 from wcordbench.results.store import RunFolder
 from wcordbench.seeds import derive
 from wcordbench.suite import Run
-from wcordbench.training import learner as module
+from wcordbench.training import compiling
+from wcordbench.training.draws import seeded
 from wcordbench.training.evaluation import StoppedError, evaluate
 from wcordbench.training.learner import (
     DivergedError,
     Learner,
-    seeded,
 )
 from wcordbench.training.objective import Objective
 from wcordbench.training.pace import Clock
@@ -248,6 +248,56 @@ def same(a: nn.Module, b: nn.Module) -> None:
             assert {k: str(v) for k, v in value.items()} == {k: str(v) for k, v in y[key].items()}
 
 
+def drops(learner: Learner) -> None:
+    """Have the student drop half of its first layer's output in training, as a plugin may."""
+    convolution = next(m for m in learner.student.modules() if isinstance(m, nn.Conv2d))
+    convolution.register_forward_hook(lambda m, _, y: F.dropout(y, 0.5, m.training))
+
+
+def test_what_a_network_draws_is_decided_by_seed_epoch_and_step(
+    runs: dict[str, Run], small: Dataset, tmp_path: Path
+) -> None:
+    """Whatever drew before in the process, and also after a resume within an epoch."""
+    stands = [Stand(runs["Student"], small, tmp_path) for _ in range(3)]
+    for stand in stands:
+        drops(stand.learner)
+    first, second, resumed = stands
+    torch.manual_seed(1)
+    for step in range(4):
+        first.step()
+        if step == 1:
+            first.learner.save()
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    for _ in range(4):
+        second.step()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert resumed.learner.resume()
+    resumed.step()
+    torch.rand(5)
+    resumed.step()
+    same(first.learner.student, second.learner.student)
+    same(first.learner.student, resumed.learner.student)
+    plain = Stand(runs["Student"], small, tmp_path / "plain")
+    for _ in range(4):
+        plain.step()
+    assert not torch.equal(plain.learner.loss_sum, first.learner.loss_sum)
+
+
+def test_another_teacher_does_not_go_on_with_a_student(
+    runs: dict[str, Run], small: Dataset, tmp_path: Path
+) -> None:
+    stand = Stand(runs["KD"], small, tmp_path)
+    stand.learner.teacher_sha256 = "a" * 64
+    stand.learner.save()
+    other = Stand(runs["KD"], small, tmp_path)
+    other.learner.teacher_sha256 = "b" * 64
+    with pytest.raises(UserError, match=r"other weights of its teacher taught; --retry-failed"):
+        other.learner.resume()
+    other.learner.teacher_sha256 = "a" * 64
+    assert other.learner.resume()
+
+
 def test_the_clock_goes_on_after_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
@@ -287,7 +337,7 @@ def test_rounded_convolutions_are_not_compiled(
 ) -> None:
     learner = Learner(runs["Student"], RunFolder(tmp_path), None, 8, 1, 10, 5, CPU)
     learner.precision = "bf16"
-    monkeypatch.setattr(module, "emulates_bf16", lambda _: True)
+    monkeypatch.setattr(compiling, "emulates_bf16", lambda _: True)
     learner.compile("off")
     with pytest.raises(UserError, match="--compile default cannot keep the roundings"):
         learner.compile("default")

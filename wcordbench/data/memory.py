@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 GIB = 1 << 30
 #: of what is free, for the datasets of all processes together
@@ -18,22 +23,33 @@ _given: contextvars.ContextVar[float | None] = contextvars.ContextVar(
 
 
 _keep: contextvars.ContextVar[bool] = contextvars.ContextVar("wcordbench keep", default=False)
+_most: contextvars.ContextVar[float] = contextvars.ContextVar("wcordbench most", default=math.inf)
 
 
 @contextlib.contextmanager
-def allowing(gib: float | None, keep: bool = False) -> Iterator[None]:
+def allowing(
+    gib: float | None, keep: bool = False, device: torch.device | None = None
+) -> Iterator[None]:
     """Within it a dataset may take so many GiB; None is ``auto``.
 
     Args:
         gib: of memory.
         keep: whether training images that do not fit are kept on disk as they are read.
+        device: that images in memory are copied to; ``auto`` is then at most half of what is
+            free on it.
     """
-    given, kept = _given.set(gib), _keep.set(keep)
+    most = _most.get()
+    if device is not None and device.type == "cuda":
+        import torch
+
+        most = SHARE * torch.cuda.mem_get_info(device)[0]
+    given, kept, capped = _given.set(gib), _keep.set(keep), _most.set(most)
     try:
         yield
     finally:
         _given.reset(given)
         _keep.reset(kept)
+        _most.reset(capped)
 
 
 def keeping() -> bool:
@@ -50,7 +66,7 @@ def allowed() -> int:
     """Bytes that the dataset of this process may take.
 
     ``auto`` is half of what is free, shared by as many processes as the cores hold with this
-    one's number of threads.
+    one's number of threads; and no more than a device has room for, see :func:`allowing`.
     """
     gib = given()
     if gib is not None:
@@ -62,7 +78,7 @@ def allowed() -> int:
     except AttributeError:
         cores = os.cpu_count() or 1
     processes = max(1, cores // max(1, torch.get_num_threads()))
-    return int(SHARE * free() / processes)
+    return int(min(SHARE * free() / processes, _most.get()))
 
 
 def free() -> int:

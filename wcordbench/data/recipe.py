@@ -62,12 +62,14 @@ class Transforms:
         """Images uint8 ``(B, H, W, C)``, their numbers, the epoch; as many, as large."""
         if self.transform is None:
             return pixels
-        changed = []
+        where, changed = pixels.device, []
+        if where.type == "cuda":  # some of them draw on the device of the image
+            pixels = pixels.cpu()
         with torch.random.fork_rng(devices=[]):
             for image, number in zip(pixels.permute(0, 3, 1, 2), numbers, strict=True):
                 torch.default_generator.manual_seed(derive(self.seed, "transforms", epoch, number))
                 changed.append(self.transform(image))
-        return torch.stack(changed).permute(0, 2, 3, 1).contiguous()
+        return torch.stack(changed).permute(0, 2, 3, 1).contiguous().to(where)
 
     def cut(self, image: NDArray[np.uint8], number: int, epoch: int) -> NDArray[np.uint8]:
         """The crop, resized, of an image of any size ``(H, W, C)``; its number, the epoch."""

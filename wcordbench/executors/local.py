@@ -6,14 +6,13 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
-import re
 import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from wcordbench.errors import UserError
+from wcordbench.devices import available
 from wcordbench.executors import base, packing
 from wcordbench.executors.base import Assignment, Options, Report
 from wcordbench.executors.session import TICK, Session, Worker
@@ -38,7 +37,7 @@ def create(options: Options) -> LocalExecutor:
         options.compile,
     )
     if options.device is not None:
-        executor._devices()  # one that is not there is refused before anything is written
+        available(executor.device)  # one that is not there is refused before anything is written
     return executor
 
 
@@ -80,11 +79,11 @@ class LocalExecutor:
         Raises:
             UserError: the device is not there.
         """
-        devices = self._devices()
+        devices = available(self.device)
         on_cuda = devices[0] != "cpu"
         if self.workers or (self.per_gpu if on_cuda else self.threads):
             return self
-        found = packing.choose(jobs, devices[0], cores())
+        found = packing.choose(jobs, devices[0], cores(), devices=len(devices))
         if found is None:
             return self
         report({"kind": "note", "line": found.line})
@@ -98,27 +97,10 @@ class LocalExecutor:
         Raises:
             UserError: the device is not there.
         """
-        devices = self._devices()
+        devices = available(self.device)
         hold = len(devices) * (self.per_gpu or 1) if devices[0] != "cpu" else cores()
         workers = self.workers or hold
         return devices, workers, self.threads or max(1, cores() // max(1, min(workers, jobs)))
-
-    def _devices(self) -> list[str]:
-        if self.device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
-            raise UserError(f"--device {self.device!r} is not known; give cpu, cuda or cuda:0")
-        if self.device == "cpu":
-            return ["cpu"]
-        import torch
-
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if self.device is None:
-            return [f"cuda:{i}" for i in range(count)] or ["cpu"]
-        if int(self.device.partition(":")[2] or 0) >= count:
-            raise UserError(
-                f"--device {self.device} is not there ({count} CUDA devices); leave it out to"
-                " take what there is"
-            )
-        return [self.device]
 
 
 @dataclass(eq=False)

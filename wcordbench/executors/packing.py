@@ -53,6 +53,7 @@ def choose(
     device: str,
     cores: int,
     rates: Callable[[Run, str, int], Any] | None = None,
+    devices: int = 1,
 ) -> Packing | None:
     """Measure how many jobs should share the CPU, or a CUDA device.
 
@@ -65,13 +66,14 @@ def choose(
         device: ``cpu`` or a CUDA device.
         cores: that processes may use.
         rates: a context that measures, for tests.
+        devices: CUDA devices that share jobs and cores; one of them is measured.
 
     Returns:
         None, and nothing is measured, where only one job can run at a time, or where so
         little is to be trained that measuring would cost more than it can save.
     """
     runs = [run for job in jobs for run in job.runs]
-    ways = _ways(len(jobs), device, cores)
+    ways = _ways(-(-len(jobs) // devices), device, max(1, cores // devices))
     before = time.monotonic()
     found: dict[tuple[int, int], float] = {}
     try:

@@ -106,8 +106,10 @@ class SlurmExecutor:
         """Where a job trains: on a GPU if one is asked for."""
         if self.options.device is not None:
             return self.options.device
-        gpus = any(k.startswith("gpus") for k in self.wanted) or "gpu" in self.wanted.get(
-            "gres", ""
+        gpus = any(
+            key.startswith("gpus")
+            or (key.startswith(("gres", "tres")) and re.search("gpu|shard|mps", value))
+            for key, value in self.wanted.items()
         )
         return "cuda:0" if gpus else "cpu"
 

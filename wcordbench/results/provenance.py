@@ -25,10 +25,14 @@ def environment(device: Any) -> dict[str, Any]:
         name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy")
     }
     name = processor()
-    driver = None
+    driver = tf32 = None
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         driver = _driver()
+        # On Ampere and later, torch's convolutions in fp32 round their operands to TF32.
+        tf32 = bool(
+            torch.backends.cudnn.allow_tf32 and torch.cuda.get_device_capability(device) >= (8, 0)
+        )
     return {
         "wcordbench": __version__,
         "python": platform.python_version(),
@@ -37,6 +41,7 @@ def environment(device: Any) -> dict[str, Any]:
         "device_name": name,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "driver": driver,
+        "tf32": tf32,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",

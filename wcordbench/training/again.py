@@ -128,7 +128,9 @@ def conditions(stored: RunFolder, again: RunFolder) -> list[str]:
         {"precision": r["config"]["train"]["precision"], **r.get("environment", {})}
         for r in records
     )
-    keys = ("device_name", "threads", "precision", "torch", "numpy", "system", "commit")
+    keys = (
+        "device_name", "threads", "precision", "tf32", "torch", "numpy", "system", "commit",
+    )  # fmt: skip
     return [f"{k}: {old.get(k)} then, {new.get(k)} now" for k in keys if old.get(k) != new.get(k)]
 
 

@@ -26,6 +26,7 @@ from wcordbench.errors import UserError
 from wcordbench.suite.plan import Cost, epochs, first_epochs
 from wcordbench.suite.runs import Run
 from wcordbench.suite.transforms import cuts_whole
+from wcordbench.training.failures import kind_of
 from wcordbench.training.probe import Bench, plain, term_key
 
 
@@ -150,26 +151,32 @@ def calibrate(
     copies = -(-workers // len(probes)) if probes and steps else 1
     found: dict[tuple[bool, str], list[dict[str, float]]] = {}
     context = multiprocessing.get_context("spawn")
+    processes = min(workers, copies * len(probes)) or 1
+    places = context.SimpleQueue()  # a process has one device, as a worker of the training
+    for i in range(processes):
+        places.put(devices[i % len(devices)])
     with ProcessPoolExecutor(
-        min(workers, copies * len(probes)) or 1, context, _begin,
-        (threads, registry.plugins(), began),
-    ) as pool:  # fmt: skip
+        processes, context, _begin, (threads, registry.plugins(), began, places)
+    ) as pool:
         try:
             futures = [
-                pool.submit(_measure, probe, data_root, devices[i % len(devices)], steps, clock)
-                for i, probe in enumerate(probes * copies)
+                pool.submit(_measure, probe, data_root, steps, clock) for probe in probes * copies
             ]
             for number, (probe, future) in enumerate(zip(probes * copies, futures, strict=True)):
                 found.setdefault((probe.of_pair, probe.key), []).append(future.result())
                 tell(f"calibrating: {number + 1} of {len(futures)}")
-        except BrokenProcessPool:
-            raise UserError(
-                "the calibration lost a process, which memory may have run out for; try fewer"
-                " --workers, or --steps 0 for a plan without times"
-            ) from None
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            lost = isinstance(error, BrokenProcessPool)
+            if not lost and not (isinstance(error, Exception) and kind_of(error) == "memory"):
+                raise
+            what = (
+                "lost a process, which memory may have run out for" if lost else "ran out of memory"
+            )
+            raise UserError(
+                f"the calibration {what}; try fewer --workers, or --steps 0 for a plan without"
+                " times"
+            ) from None
     means = {
         key: {k: statistics.fmean(m[k] for m in measured) for k in measured[0]}
         for key, measured in found.items()
@@ -243,13 +250,13 @@ def _pair(config: dict[str, Any]) -> str:
 
 # --- in a process of its own ----------------------------------------------------------
 
-_started = 0.0
+_started, _device = 0.0, "cpu"
 _datasets: dict[str, tuple[Dataset, bool]] = {}
 
 
-def _begin(threads: int, plugins: tuple[Path, ...], began: float) -> None:
-    global _started
-    _started = time.time() - began
+def _begin(threads: int, plugins: tuple[Path, ...], began: float, places: Any) -> None:
+    global _started, _device
+    _started, _device = time.time() - began, places.get()
     torch.set_num_threads(threads)
     for plugin in plugins:
         registry.add_plugin(plugin)
@@ -299,9 +306,9 @@ def _random_dataset(config: dict[str, Any]) -> Dataset | None:
 
 
 def _measure(
-    probe: _Probe, data_root: Path, device_name: str, steps: int, clock: Callable[[], float]
+    probe: _Probe, data_root: Path, steps: int, clock: Callable[[], float]
 ) -> dict[str, float]:
-    device = torch.device(device_name)
+    device = torch.device(_device)
     dataset, real = _dataset(probe.config, data_root, probe.memory, probe.keep)
     bench = Bench(probe.config, dataset, device, steps, clock)
     found = bench.network() if probe.terms is None else bench.pair(probe.terms)

@@ -29,14 +29,17 @@ from wcordbench.results.store import RunBusyError, RunFolder, StorageError, Stor
 from wcordbench.suite.code import changed
 from wcordbench.suite.runs import Run
 from wcordbench.suite.transforms import cuts_whole
+from wcordbench.training.compiling import check_compile
+from wcordbench.training.draws import seeded
 from wcordbench.training.evaluation import StoppedError
+from wcordbench.training.failures import kind_of, sentence
 from wcordbench.training.last_batch import check_last_batch
-from wcordbench.training.learner import DivergedError, Learner, seeded
+from wcordbench.training.learner import DivergedError, Learner
 from wcordbench.training.metrics import check_auc
 from wcordbench.training.objective import setup_of, undefined
 from wcordbench.training.pace import Pace
 from wcordbench.training.passes import Passes
-from wcordbench.training.precision import autocast
+from wcordbench.training.precision import autocast, resolve
 from wcordbench.training.prediction import contents
 from wcordbench.training.teacher import measure_teacher, weights_of_teacher
 from wcordbench.training.weights import begin_pretrained, checked_sha256
@@ -80,8 +83,13 @@ class Cohort:
 
         Raises:
             StoppedError: ``should_stop`` said so; every run's checkpoint has been written.
-            UserError: the data or the teacher cannot be read, or the results not written.
+            UserError: the data or the teacher cannot be read, the results not written, or
+                students not compiled here.
+            RuntimeError: the device has failed; the runs keep their checkpoints.
         """
+        for run in self.runs:
+            precision = resolve(run.config["train"]["precision"], self.device)
+            check_compile(self.compile, precision, self.device)
         with contextlib.ExitStack() as leases:
             todo, who = [], {"device": device_of_host(str(self.device))}
             for run in self.runs:
@@ -106,8 +114,10 @@ class Cohort:
         except (UserError, StoppedError):
             raise
         except Exception as error:  # in what the runs share: the data, the teacher, the batches
-            if _kind(error) == "memory":
-                with contextlib.suppress(torch.OutOfMemoryError, MemoryError):
+            if kind_of(error) == "device":
+                raise
+            if kind_of(error) == "memory":
+                with contextlib.suppress(RuntimeError, MemoryError):
                     self._save([x for x in self.learners if not x.finished])
             for run, folder in todo:
                 if run not in self.left and folder.state in ("missing", "begun"):
@@ -120,7 +130,7 @@ class Cohort:
                 raise UserError(f"{run.name}: {reason}")
         with (
             data.listening(lambda line: self.report({"kind": "note", "line": line})),
-            allowing(todo[0][0].memory, todo[0][0].keep),
+            allowing(todo[0][0].memory, todo[0][0].keep, self.device),
         ):
             self.dataset, self.fingerprint = data.fingerprinted(
                 config["dataset"], self.data_root, cuts_whole(config["train"])
@@ -232,17 +242,19 @@ class Cohort:
         except (StorageError, StoppedError):
             raise  # these concern all runs
         except Exception as error:
+            if kind_of(error) == "device":
+                raise  # the process ends, and its runs go on from their checkpoints in another
             self._leave(run, folder, error)
             return False
 
     def _leave(self, run: Run, folder: RunFolder, error: Exception) -> None:
         """Say, and unless it is to be tried again record, why a run does not go on here."""
-        kind, trace = _kind(error), ""
+        kind, trace = kind_of(error), ""
         if isinstance(error, UserError | DivergedError):
             reason = str(error)
         else:
             what = "out of memory" if kind == "memory" else type(error).__name__
-            reason, trace = _sentence(what, error), "".join(traceback.format_exception(error))
+            reason, trace = sentence(what, error), "".join(traceback.format_exception(error))
         self.left.add(run)
         self.learners = [x for x in self.learners if x.run != run]
         if kind == "memory" and len(self.runs) > 1:
@@ -300,7 +312,7 @@ class Cohort:
                 return
         learner = Learner(
             run, folder, setup, size, channels, classes, len(self.batches), self.device,
-            self.fingerprint,
+            self.fingerprint, self.teacher_sha256 if run.config["method"]["terms"] else None,
         )  # fmt: skip
         if learner.resume():
             self.report(
@@ -383,7 +395,7 @@ class Cohort:
                 },
                 "weights_sha256": file_sha256(folder.path / "student.pt"),
                 "metrics_sha256": file_sha256(folder.path / "metrics.json"),
-                "teacher_sha256": self.teacher_sha256 if learner.needs_teacher else None,
+                "teacher_sha256": learner.teacher_sha256,
                 **(
                     {"teacher_scores": self.teacher_scores}
                     if learner.needs_teacher and self.teacher_scores
@@ -404,16 +416,3 @@ class Cohort:
             }
         )
         self.report({"kind": "done", "run": learner.run.name, "top1": last["test_top1"]})
-
-
-def _kind(error: Exception) -> str:
-    """What a failure is recorded as."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return "memory"
-    return "diverged" if isinstance(error, DivergedError) else "error"
-
-
-def _sentence(what: str, error: BaseException) -> str:
-    """``what`` and the first line of an error's message, if it has one."""
-    lines = str(error).strip().splitlines()
-    return f"{what}: {lines[0]}" if lines else what

@@ -11,8 +11,8 @@ from wcordbench.data.base import Dataset
 from wcordbench.data.batches import TestBatches
 from wcordbench.data.views import View
 from wcordbench.suite.schema import Suite
+from wcordbench.training.draws import seeded
 from wcordbench.training.evaluation import evaluate
-from wcordbench.training.learner import seeded
 
 
 def measure(suite: Suite, model: str, file: str, dataset: Dataset) -> dict[str, float]:

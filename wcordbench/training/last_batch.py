@@ -6,11 +6,11 @@ import copy
 import math
 from collections.abc import Callable, Iterable
 
-import torch
-
 from wcordbench.errors import UserError
+from wcordbench.training.draws import seeded
+from wcordbench.training.failures import kind_of
 from wcordbench.training.host import read
-from wcordbench.training.learner import Learner, seeded
+from wcordbench.training.learner import Learner
 
 
 def check_last_batch(
@@ -44,9 +44,9 @@ def check_last_batch(
                 (loss,) = read(twin.loss_sum)
                 if not math.isfinite(loss):
                     reason = f"its loss is {loss}"
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # networks and methods of anyone raise anything
+            if kind_of(error) in ("memory", "device"):
+                raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if reason is not None:
             others = [b for b in (batch + 1, batch + 2, batch + 3) if images % b != 1]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -20,12 +18,14 @@ from wcordbench.results.store import ANEW, RunFolder
 from wcordbench.seeds import derive
 from wcordbench.suite.runs import Run
 from wcordbench.training.average import Average
+from wcordbench.training.compiling import check_compile
+from wcordbench.training.draws import seeded
 from wcordbench.training.evaluation import evaluate
 from wcordbench.training.host import read
 from wcordbench.training.objective import Objective, Predicting, checks
 from wcordbench.training.optimizer import Group, build, give_rates, undecayed
 from wcordbench.training.pace import Clock
-from wcordbench.training.precision import autocast, emulates_bf16, resolve
+from wcordbench.training.precision import autocast, resolve
 from wcordbench.training.schedule import learning_rate
 from wcordbench.training.targets import smoothed
 
@@ -49,7 +49,8 @@ class Learner:
         channels, num_classes: of the dataset.
         steps_per_epoch: batches in an epoch.
         device: where it trains.
-        fingerprint: of the dataset's images; a checkpoint goes on with these alone.
+        fingerprint, teacher_sha256: of the dataset's images and the weights that teach; a
+            checkpoint goes on with these alone.
 
     Raises:
         UserError: the network or the method cannot be built for this dataset and pair.
@@ -66,10 +67,11 @@ class Learner:
         steps_per_epoch: int,
         device: torch.device,
         fingerprint: str = "",
+        teacher_sha256: str | None = None,
     ) -> None:
         config = run.config
         self.run, self.folder, self.device = run, folder, device
-        self.fingerprint = fingerprint
+        self.fingerprint, self.teacher_sha256 = fingerprint, teacher_sha256
         self.protocol: dict[str, Any] = config["train"]
         self.precision = resolve(self.protocol["precision"], device)
         self.steps_per_epoch, self.num_classes = steps_per_epoch, num_classes
@@ -123,24 +125,12 @@ class Learner:
         Raises:
             UserError: it cannot work here.
         """
+        check_compile(mode, self.precision, self.device)
         if mode == "off":
             return
-        if self.precision == "bf16" and emulates_bf16(self.device):
-            raise UserError(
-                f"--compile {mode} cannot keep the roundings of 'precision: bf16' on a CPU without"
-                " bfloat16 units; leave one of them out"
-            )
-        if mode == "reduce-overhead":
-            if self.device.type != "cuda":
-                raise UserError(f"--compile {mode} is for CUDA devices; give --compile default")
-            # torch keeps its graphs by thread, and only the main one has a place for them.
-            if threading.current_thread() is not threading.main_thread():
-                raise UserError(
-                    f"--compile {mode} does not work with this --executor, which trains in a"
-                    " thread of its own; give --compile default"
-                )
         self.compiled = mode
         how: dict[str, Any] = {"mode": mode} if backend == "inductor" else {"backend": backend}
+        how["dynamic"] = False  # else an epoch's smaller last batch replaces the others' graph
         self.forward = torch.compile(self.student, **how)
 
     def deploy(self, student: nn.Module) -> nn.Module:
@@ -228,7 +218,10 @@ class Learner:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         batch = smoothed(batch, self.num_classes, self.protocol.get("label_smoothing", 0.0))
         batch = batch._replace(epoch=self.epoch + 1, epochs=int(self.protocol["epochs"]))
-        self._update(images, teacher, batch, second)
+        # Dropout and stochastic depth draw from the global generators.
+        seed = derive(self.run.config["seed"], "step", self.epoch, self.step)
+        with seeded(seed, self.device):
+            self._update(images, teacher, batch, second)
         self.seen += len(batch.labels)
         self.step += 1
 
@@ -335,6 +328,7 @@ class Learner:
             {
                 "run": self.run.id,
                 "dataset": self.fingerprint,
+                "teacher": self.teacher_sha256,
                 "student": self.student.state_dict(),
                 "objective": self.objective.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -361,7 +355,7 @@ class Learner:
         """Continue from the checkpoint, if there is one; says whether there was.
 
         Raises:
-            UserError: it is damaged, another run's, or of other images.
+            UserError: it is damaged, another run's, of other images or another teacher.
         """
         file = self.folder.read_sealed("checkpoint.pt")
         if file is None:
@@ -374,6 +368,12 @@ class Learner:
         ):
             if state.get(key) != mine:
                 raise UserError(f"{self.folder.path / 'checkpoint.pt'} {theirs}; {ANEW}")
+        # Checkpoints of older versions do not say it.
+        if state.get("teacher") not in (None, self.teacher_sha256):
+            raise UserError(
+                f"{self.folder.path / 'checkpoint.pt'} is of a student that other weights of its"
+                f" teacher taught; {ANEW}"
+            )
         self.epoch, self.step = state["epoch"], state["step"]
         self.optimizer = self._optimizer()
         self.student.load_state_dict(state["student"])
@@ -392,15 +392,4 @@ class Learner:
         return True
 
 
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Within it the CPU's global generator is seeded; after it, it is as it was before.
-
-    Networks are built on the CPU, so that generators of other devices are left alone.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
-
-
-__all__ = ["DivergedError", "Learner", "seeded"]
+__all__ = ["DivergedError", "Learner"]

@@ -17,6 +17,7 @@ from wcordbench.data import base as data
 from wcordbench.data.base import Dataset, Images, Split
 from wcordbench.data.batches import TestBatches
 from wcordbench.data.views import View
+from wcordbench.devices import available
 from wcordbench.errors import UserError
 from wcordbench.results.evaluations import add, evaluations
 from wcordbench.results.find import find
@@ -63,8 +64,7 @@ def measure(
             other images.
     """
     folder = find(Store(results), run)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {device}: there is no CUDA device here; give --device cpu")
+    (device,) = available(device)
     student = load_student(folder.path, results, data_root, device)
     own = folder.result(best=False)["config"]["dataset"]
     given, config = other_dataset(dataset, own, student.card.size)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from wcordbench import models
+from wcordbench.training.draws import seeded
 from wcordbench.training.host import fetch
-from wcordbench.training.learner import Learner, seeded
+from wcordbench.training.learner import Learner
 from wcordbench.training.objective import Objective, Predicting, adapting, setup_of
 
 

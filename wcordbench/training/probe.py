@@ -19,10 +19,12 @@ from wcordbench.data.base import Dataset
 from wcordbench.data.batches import TestBatches, dataset_batches
 from wcordbench.data.views import View
 from wcordbench.methods.base import Features, SecondView, Setup
+from wcordbench.models.fold import fold
 from wcordbench.results.store import RunFolder
 from wcordbench.suite.runs import Run
+from wcordbench.training.draws import seeded
 from wcordbench.training.evaluation import evaluate
-from wcordbench.training.learner import Learner, seeded
+from wcordbench.training.learner import Learner
 from wcordbench.training.objective import Objective, setup_of
 from wcordbench.training.precision import autocast
 
@@ -194,6 +196,9 @@ class Bench:
                 module.momentum = None
         with torch.no_grad():
             teacher.train()(self.privileged())
+        if self.device.type == "cuda":  # as a training holds it
+            folded = fold(teacher.eval().cpu(), self.batches.teacher.size, self.channels)
+            teacher = folded.to(self.device).to(memory_format=torch.channels_last)
         return teacher.eval()
 
 

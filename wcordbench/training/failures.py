@@ -1,0 +1,35 @@
+"""What an error in a training means for the run and for its neighbours."""
+
+from __future__ import annotations
+
+import torch
+
+from wcordbench.training.learner import DivergedError
+
+#: in the messages of allocations that fail outside torch's own allocator
+_MEMORY = ("out of memory", "ALLOC_FAILED")
+
+
+def kind_of(error: Exception) -> str:
+    """What a failure is recorded as: ``memory``, ``device``, ``diverged`` or ``error``.
+
+    ``device``: a GPU's fault. It shows at any later call of any run, so that nothing says whose
+    it is, and every call after it fails as well: no run of the process can go on.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "memory"
+    if isinstance(error, RuntimeError):
+        if any(sign in str(error) for sign in _MEMORY):
+            return "memory"
+        if "CUDA error" in str(error):
+            return "device"
+    return "diverged" if isinstance(error, DivergedError) else "error"
+
+
+def sentence(what: str, error: BaseException) -> str:
+    """``what`` and the first line of an error's message, if it has one."""
+    lines = str(error).strip().splitlines()
+    return f"{what}: {lines[0]}" if lines else what
+
+
+__all__ = ["kind_of", "sentence"]
