@@ -14,6 +14,7 @@ import pytest
 from wcordbench import registry
 from wcordbench.data import notes
 from wcordbench.data.base import Dataset, Images, alone, listening, load, say, shrink
+from wcordbench.data.survey import survey
 from wcordbench.errors import UserError
 
 
@@ -124,6 +125,12 @@ def test_shrinking_by_any_factor_rounds_as_exact_means_do(factor: int) -> None:
         pixels[0] = 255
         blocks = pixels.reshape(40, 4, factor, 4, factor, 3).astype(np.int64).sum((2, 4))
         assert np.array_equal(shrink(pixels, 4, "x"), np.rint(blocks / factor**2))
+
+
+def test_one_array_for_both_splits_is_surveyed_once() -> None:
+    images = Images(np.full((4, 2, 2, 1), 51, np.uint8), np.array([0, 1, 0, 1]))
+    found = survey(Dataset(images, images, ("a", "b")))
+    assert (found.mean, found.std) == ([0.2], [0.0])
 
 
 def test_shrinking_does_not_enlarge() -> None:

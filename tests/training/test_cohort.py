@@ -629,6 +629,27 @@ def test_compiled_students_are_the_same_runs(
         assert store.folder(run).result()["environment"]["compile"] == "default"
 
 
+def test_what_all_runs_are_given_is_not_changed_in_place(
+    runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Else the runs after it in the cohort would silently learn from other features."""
+    members, forward = [runs["KD"], runs["AB"], runs["Student"]], KD.forward
+
+    def careless(self: KD, student: Any, teacher: Any, batch: Any) -> Any:
+        teacher.logits.div_(4)
+        return forward(self, student, teacher, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KD, "forward", careless)
+        with pytest.raises(UserError, match=f"{runs['KD'].name}: its method or network changes"):
+            train(*members)
+    assert {store.folder(run).state for run in members} == {"begun"}
+    for run in members[1:]:
+        train(run)
+        assert outcome(store, run) == alone(run)
+
+
 def test_a_fault_of_the_device_costs_no_run_its_checkpoint(
     runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome,
     monkeypatch: pytest.MonkeyPatch,

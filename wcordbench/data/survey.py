@@ -91,15 +91,15 @@ def _look(dataset: Dataset, whole: bool = False) -> Survey:
     found, files = hashlib.sha256(), hashlib.sha256()
     channels = dataset.train.shape[3]
     total = np.zeros((2, channels), np.int64)
-    for split in (dataset.train, dataset.test):
+    for training, split in ((True, dataset.train), (False, dataset.test)):  # may be one object
         found.update(repr(tuple(split.shape)).encode())
         parts = split.chunks()
-        if whole and split is dataset.train and isinstance(split, ImageFiles):
+        if whole and training and isinstance(split, ImageFiles):
             parts = _whole_too(split, files)
         for part in parts:
             part = np.ascontiguousarray(part)
             found.update(part.data)
-            if split is dataset.train:
+            if training:
                 for c in range(channels):
                     counts = np.bincount(part[..., c].ravel(), minlength=256)
                     total[:, c] += counts @ _POWERS
