@@ -15,6 +15,16 @@ from wcordbench.models.wrap import WithFeatures
 NAMES = sorted(name for name, e in registry.catalogue("model").items() if not e.is_plugin)
 
 
+def test_a_network_that_does_not_listen_to_the_classes_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its accuracy would be of classes that the images do not have."""
+    create = models.create
+    monkeypatch.setattr(models, "create", lambda name, _, *more: create(name, 1000, *more))
+    with pytest.raises(UserError, match="'resnet8' gives 1000 logits for 11 classes; build its"):
+        models.outline("resnet8", 11, 24)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_last_map_and_the_classifier_give_the_logits(name: str) -> None:
     model = models.create(name, 7, 32).eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from wcordbench.data.base import Dataset
 from wcordbench.data.batches import TestBatches, dataset_batches
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Batch, Setup
+from wcordbench.methods.kd import KD
 from wcordbench.results.store import RunFolder
 from wcordbench.seeds import derive
 from wcordbench.suite import Run
@@ -330,6 +332,20 @@ def test_the_objective_is_the_weighted_sum(runs: dict[str, Run], small: Dataset)
     assert torch.equal(plain(student, None, batch), F.cross_entropy(student.logits, batch.labels))
     with pytest.raises(ValueError, match="needs a teacher"):
         Objective(config, None)
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [(0.5, "is float"), (None, "is NoneType"), (torch.ones(4), r"is of shape \(4,\)")],
+)
+def test_a_loss_is_a_scalar_tensor(
+    runs: dict[str, Run], small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    loss: Any, said: str,
+) -> None:  # fmt: skip
+    """A number of Python's trains nothing: the row would be the plain student's."""
+    monkeypatch.setattr(KD, "forward", lambda *_: loss)
+    with pytest.raises(UserError, match=f"KD.forward gives a loss that {said}; it must be"):
+        Stand(runs["KD"], small, tmp_path).step()
 
 
 def test_rounded_convolutions_are_not_compiled(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wcordbench import registry
+from wcordbench.errors import UserError
 from wcordbench.models.checkpoint import load_checkpoint
 from wcordbench.models.complexity import macs
 from wcordbench.models.features import Features, FeatureShapes
@@ -94,12 +95,18 @@ def outline(name: str, num_classes: int, image_size: int = 32, in_channels: int 
     """A network's shapes and parts, on the meta device.
 
     Raises:
-        UserError: as :func:`create`.
+        UserError: as :func:`create`, or it does not give as many logits.
     """
     with torch.device("meta"), torch.no_grad():
         model = create(name, num_classes, image_size, in_channels).eval()
         features: Features = model(torch.empty(1, in_channels, image_size, image_size))
-    return Outline(features.shapes(), classifier_of(model), norms_of(model))
+    shapes = features.shapes()
+    if shapes.logits != num_classes:
+        raise UserError(
+            f"model {name!r} gives {shapes.logits} logits for {num_classes} classes; build its last"
+            " layer for num_classes, and give its output as Features' logits"
+        )
+    return Outline(shapes, classifier_of(model), norms_of(model))
 
 
 @functools.cache

@@ -119,7 +119,7 @@ class Objective(nn.Module):
         for weight, schedule, method in zip(self.weights, self.schedules, self.terms, strict=True):
             if schedule is not None:
                 weight *= ramp.factor(schedule, batch.epoch, batch.epochs)
-            loss = loss + weight * method(student, teacher, batch)
+            loss = loss + weight * _scalar(method(student, teacher, batch), method)
         return loss
 
     def first_stage_loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
@@ -159,6 +159,17 @@ def adapting(term: dict[str, Any]) -> bool:
     """Whether a term of a configuration changes what the student predicts."""
     kind = registry.get("method", term["name"]).load()
     return kind.adapt is not Method.adapt
+
+
+def _scalar(loss: Any, method: nn.Module) -> Tensor:
+    """A term's loss, if it is one: a number of Python's has no gradient and trains nothing."""
+    if isinstance(loss, Tensor) and loss.ndim == 0:
+        return loss
+    what = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+    raise UserError(
+        f"{type(method).__name__}.forward gives a loss that is {what}; it must be a tensor of no"
+        " dimensions, such as the mean over the batch"
+    )
 
 
 def _defines(method: Method, hook: str) -> bool:
