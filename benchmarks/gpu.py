@@ -42,7 +42,7 @@ from torch.nn import functional as F
 
 from wcordbench import models, registry
 from wcordbench.methods.base import Batch, Features
-from wcordbench.models.fold import fold
+from wcordbench.models.fold import placed
 from wcordbench.results.store import Store
 from wcordbench.suite import Run, expand, load_suite
 from wcordbench.training.cohort import Cohort
@@ -170,12 +170,6 @@ def resume(deadline: Deadline) -> list[Row]:
 # --- steps ---------------------------------------------------------------------------
 
 
-def seen_by_training() -> torch.nn.Module:
-    """The teacher as a training holds it: on CUDA its batch norms are folded."""
-    teacher = network(TEACHER)
-    return (fold(teacher, SIZE, 3) if CUDA else teacher).to(DEVICE)
-
-
 class Floor:
     """What no implementation saves: the networks and the optimiser on tensors that are ready."""
 
@@ -206,7 +200,7 @@ class Bench:
         config = next(iter(self.runs.values())).config
         self.drawn = batches_of(config, BATCH, DEVICE)
         self.images, self.batch = next(self.drawn)
-        self.teacher = seen_by_training()
+        self.teacher = placed(network(TEACHER), SIZE, 3, DEVICE)
         floor = Floor(self.teacher)
         self.floor = {
             taught: milliseconds(partial(floor.step, self.images, self.batch, taught))
@@ -279,7 +273,7 @@ def job(start: Barrier, counts: Any) -> None:
     bench.runs = benchmark_runs(TEACHER, STUDENT, ["kd"])
     bench.drawn = batches_of(bench.runs["kd"].config, BATCH, DEVICE)
     bench.images, bench.batch = next(bench.drawn)
-    bench.teacher = seen_by_training()
+    bench.teacher = placed(network(TEACHER), SIZE, 3, DEVICE)
     one = bench.learner("kd")
     bench.step(one)
     wait()

@@ -78,11 +78,11 @@ def main() -> None:
             f"{missing} runs of {SUITE} are not done in {store.root}: nothing is decided;"
             f" wcordbench run suites/{SUITE}.yaml trains them"
         )
-    failed, scores = sorted(scores), whole(scores, suite.seeds)
-    failed = [name for name in failed if name not in scores]
+    complete = whole(scores, suite.seeds)
+    failed = sorted(scores.keys() - complete.keys())
     rows: list[dict[str, Any]] = []
-    for name, by_seed in scores.items():
-        difference = paired(by_seed, scores[BASELINE]) if name != BASELINE else None
+    for name, by_seed in complete.items():
+        difference = paired(by_seed, complete[BASELINE]) if name != BASELINE else None
         ends = difference.interval if difference is not None else None
         rows.append(
             {
@@ -98,7 +98,7 @@ def main() -> None:
         "Readings of WCoRD on held-out training images",
         rows,
         [
-            "The rule is in docs/wcord.md. " + decision(scores),
+            "The rule is in docs/wcord.md. " + decision(complete),
             *(f"{name} has a failed run and does not count." for name in failed),
             "",
             "By `python benchmarks/readings.py`, on:",

@@ -46,6 +46,21 @@ def fold(model: nn.Module, image_size: int, in_channels: int = 3) -> nn.Module:
     return folded if same else model
 
 
+def placed(
+    teacher: nn.Module, image_size: int, in_channels: int, device: torch.device
+) -> nn.Module:
+    """A teacher as a training holds it: on its device, in channels-last memory, on CUDA folded.
+
+    Args:
+        teacher, image_size, in_channels: see :func:`fold`; on the CPU a run's bits are promised,
+            and it stays as it is.
+        device: where it is to teach.
+    """
+    if device.type == "cuda":
+        teacher = fold(teacher, image_size, in_channels)
+    return teacher.to(device).to(memory_format=torch.channels_last)
+
+
 def difference(one: Features, other: Features) -> float:
     """The largest difference of two networks' features, each relative to its largest value."""
     pairs = zip(_tensors(one), _tensors(other), strict=True)

@@ -167,12 +167,12 @@ def calibrate(
                 tell(f"calibrating: {number + 1} of {len(futures)}")
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            lost = isinstance(error, BrokenProcessPool)
-            if not lost and not (isinstance(error, Exception) and kind_of(error) == "memory"):
+            if isinstance(error, BrokenProcessPool):
+                what = "lost a process, which memory may have run out for"
+            elif kind_of(error) == "memory":
+                what = "ran out of memory"
+            else:
                 raise
-            what = (
-                "lost a process, which memory may have run out for" if lost else "ran out of memory"
-            )
             raise UserError(
                 f"the calibration {what}; try fewer --workers, or --steps 0 for a plan without"
                 " times"

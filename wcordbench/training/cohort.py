@@ -23,7 +23,7 @@ from wcordbench.data.memory import allowing
 from wcordbench.data.views import View
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Features
-from wcordbench.models.fold import fold
+from wcordbench.models.fold import placed
 from wcordbench.results.provenance import device_of_host, environment
 from wcordbench.results.store import RunBusyError, RunFolder, StorageError, Store, file_sha256
 from wcordbench.suite.code import changed
@@ -294,9 +294,7 @@ class Cohort:
             models.load_checkpoint(model, path)
         model.requires_grad_(False).eval()
         self.original = model
-        if self.device.type == "cuda":  # on the CPU a run's bits are promised
-            model = fold(model, size, channels)
-        model = model.to(self.device).to(memory_format=torch.channels_last)
+        model = placed(model, size, channels, self.device)
         if run.teacher is None:
             self.teacher_scores = measure_teacher(
                 model, taught, self.store, self.dataset, self.fingerprint, self.device,

@@ -10,7 +10,7 @@ from wcordbench.training.learner import DivergedError
 _MEMORY = ("out of memory", "ALLOC_FAILED")
 
 
-def kind_of(error: Exception) -> str:
+def kind_of(error: BaseException) -> str:
     """What a failure is recorded as: ``memory``, ``device``, ``diverged`` or ``error``.
 
     ``device``: a GPU's fault. It shows at any later call of any run, so that nothing says whose

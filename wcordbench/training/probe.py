@@ -19,7 +19,7 @@ from wcordbench.data.base import Dataset
 from wcordbench.data.batches import TestBatches, dataset_batches
 from wcordbench.data.views import View
 from wcordbench.methods.base import Features, SecondView, Setup
-from wcordbench.models.fold import fold
+from wcordbench.models.fold import placed
 from wcordbench.results.store import RunFolder
 from wcordbench.suite.runs import Run
 from wcordbench.training.draws import seeded
@@ -196,10 +196,7 @@ class Bench:
                 module.momentum = None
         with torch.no_grad():
             teacher.train()(self.privileged())
-        if self.device.type == "cuda":  # as a training holds it
-            folded = fold(teacher.eval().cpu(), self.batches.teacher.size, self.channels)
-            teacher = folded.to(self.device).to(memory_format=torch.channels_last)
-        return teacher.eval()
+        return placed(teacher.eval().cpu(), self.batches.teacher.size, self.channels, self.device)
 
 
 def leaves(features: Features) -> Features:
