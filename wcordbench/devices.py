@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from wcordbench.errors import UserError
@@ -33,4 +34,52 @@ def available(wanted: str | None) -> list[str]:
     return [wanted]
 
 
-__all__ = ["available"]
+#: oneDNN's kernels for bfloat16 and float32, by what torch.cpu.get_capabilities() calls the
+#: instructions that they need; the best come first
+_KERNELS = {
+    "AVX512_CORE_AMX": "amx_bf16",
+    "AVX512_CORE_BF16": "avx512_bf16",
+    "AVX512_CORE": "avx512_f",
+    "AVX2": "avx2",
+    "AVX": "avx",
+    "SSE41": "sse4_1",
+}
+#: what ONEDNN_MAX_CPU_ISA may say beside those, and the next of them below it
+_CAPS = {
+    "DEFAULT": "AVX512_CORE_AMX",
+    "ALL": "AVX512_CORE_AMX",
+    "AVX512_CORE_AMX_FP16": "AVX512_CORE_AMX",
+    "AVX10_1_512_AMX": "AVX512_CORE_AMX",
+    "AVX10_1_512_AMX_FP16": "AVX512_CORE_AMX",
+    "AVX512_CORE_FP16": "AVX512_CORE_BF16",
+    "AVX10_1_512": "AVX512_CORE_BF16",
+    "AVX512_CORE_VNNI": "AVX512_CORE",
+    "AVX2_VNNI": "AVX2",
+    "AVX2_VNNI_2": "AVX2",
+}
+
+
+def instructions() -> str:
+    """The instruction sets that PyTorch and its convolutions use on this CPU.
+
+    A run's bits depend on them, in fp32 also on the processor's maker, by which MKL chooses its
+    kernels. With the environment variables ``ATEN_CPU_CAPABILITY`` and ``ONEDNN_MAX_CPU_ISA`` a
+    processor takes those of an older one.
+
+    Returns:
+        PyTorch's and oneDNN's, as ``AVX512 AVX512_CORE_AMX``.
+    """
+    import torch
+
+    own = torch.backends.cpu.get_cpu_capability()
+    known = torch.cpu.get_capabilities()
+    kernels = [name for name, needed in _KERNELS.items() if known.get(needed)]
+    cap = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
+    cap = _CAPS.get(cap, cap)
+    if cap in _KERNELS:
+        order = list(_KERNELS)
+        kernels = [name for name in kernels if order.index(name) >= order.index(cap)]
+    return f"{own} {kernels[0] if kernels else 'DEFAULT'}"
+
+
+__all__ = ["available", "instructions"]

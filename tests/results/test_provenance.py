@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from wcordbench.devices import instructions
 from wcordbench.results import provenance
 
 
@@ -68,6 +69,28 @@ def test_the_environment_is_plain_values() -> None:
     assert found["torch"] == torch.__version__.split("+")[0] or found["torch"] == torch.__version__
     assert all(v is None or isinstance(v, str | int | bool) for v in found.values())
     assert found["device_name"]
+    assert found["instructions"] == instructions()
+
+
+#: what a processor can do, what oneDNN is told, and the best kernels that are left to it
+INSTRUCTIONS = {
+    "all of it": (("amx_bf16", "avx512_bf16", "avx512_f", "avx2"), "", "AVX512_CORE_AMX"),
+    "capped": (("amx_bf16", "avx512_bf16", "avx512_f", "avx2"), "avx512_core_bf16",
+               "AVX512_CORE_BF16"),
+    "capped by another name": (("amx_bf16", "avx512_bf16", "avx512_f", "avx2"), "AVX512_CORE_VNNI",
+                               "AVX512_CORE"),
+    "capped above it": (("avx2",), "AVX512_CORE", "AVX2"),
+    "a cap that oneDNN ignores": (("avx512_f", "avx2"), "no such", "AVX512_CORE"),
+    "none of these": ((), "", "DEFAULT"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(INSTRUCTIONS))
+def test_the_instruction_sets(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, cap, expected = INSTRUCTIONS[case]
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(known, True))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+    assert instructions().split()[1] == expected
 
 
 def test_uncommitted_code_is_said_in_the_table(tmp_path: Path) -> None:

@@ -137,9 +137,11 @@ class Method(nn.Module):
     """Base of all methods: a loss term between a student's and a teacher's features.
 
     Trainable parts (embeddings, regressors, critics) are parameters and join the student's
-    optimiser; state that must survive a crash (memory banks, constants) is buffers. Random
-    draws use :attr:`generator`, never the global one. :meth:`forward` alone must be defined;
-    a hook that is not costs nothing.
+    optimiser; state that must survive a crash (memory banks, constants) is buffers. Any other
+    attribute that changes while training is refused, unless its name begins with an underscore:
+    a cache that may be lost. Random draws use :attr:`generator`, never the global one.
+    :meth:`forward` alone must be defined; a hook that is not costs nothing. Its loss has a
+    gradient for the student, or is 0, or the method defines another hook that teaches.
 
     Args:
         setup: shapes of both networks, classes and training labels.

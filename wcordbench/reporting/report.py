@@ -194,7 +194,8 @@ def _curve(scores: list[float]) -> dict[str, str] | None:
 def _made(runs: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """The machines, versions and commits of the finished runs, each once."""
     keys = {
-        "device_name": "Processor or device", "threads": "Threads", "system": "System",
+        "device_name": "Processor or device", "instructions": "Instructions",
+        "threads": "Threads", "system": "System",
         "wcordbench": "wcordbench", "python": "Python", "torch": "torch",
         "torchvision": "torchvision", "commit": "Commits",
     }  # fmt: skip

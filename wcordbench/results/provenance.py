@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wcordbench import __version__
+from wcordbench.devices import instructions
 
 
 def environment(device: Any) -> dict[str, Any]:
@@ -39,6 +40,7 @@ def environment(device: Any) -> dict[str, Any]:
         **versions,
         "device": device.type,
         "device_name": name,
+        "instructions": instructions() if device.type == "cpu" else None,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "driver": driver,
         "tf32": tf32,

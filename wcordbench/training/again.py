@@ -129,9 +129,14 @@ def conditions(stored: RunFolder, again: RunFolder) -> list[str]:
         for r in records
     )
     keys = (
-        "device_name", "threads", "precision", "tf32", "torch", "numpy", "system", "commit",
+        "device_name", "instructions", "threads", "precision", "tf32", "torch", "numpy", "system",
+        "commit",
     )  # fmt: skip
-    return [f"{k}: {old.get(k)} then, {new.get(k)} now" for k in keys if old.get(k) != new.get(k)]
+    return [
+        f"{k}: {old.get(k, 'not recorded')} then, {new.get(k)} now"
+        for k in keys
+        if old.get(k) != new.get(k)
+    ]
 
 
 __all__ = ["conditions", "differences", "find", "train_again"]

@@ -6,7 +6,7 @@ import contextlib
 import io
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from wcordbench.training.failures import kind_of, sentence
 from wcordbench.training.last_batch import check_last_batch
 from wcordbench.training.learner import DivergedError, Learner
 from wcordbench.training.metrics import check_auc
+from wcordbench.training.mistakes import Given
 from wcordbench.training.objective import setup_of, undefined
 from wcordbench.training.pace import Pace
 from wcordbench.training.passes import Passes
@@ -182,20 +183,14 @@ class Cohort:
                 for precision in {x.precision for x in members if x.needs_teacher}:
                     features[precision] = self._see(teacher, sight(), precision)
             second = self._second(teacher, sight, members)
-            shared = list(_tensors((images, batch, *features.values(), *second.values())))
-            before = [x._version for x in shared]
+            given = Given(images, batch, *features.values(), *second.values())
             for learner in members:
                 known = features.get(learner.precision)
                 strong = second.get(learner.precision) if learner.second_view else None
                 train = partial(learner.train_step, images, known, batch, strong)
                 if not self._guard(learner.run, learner.folder, train):
                     active.remove(learner)
-                if [x._version for x in shared] != before:
-                    raise UserError(
-                        f"{learner.run.name}: its method or network changes the batch or the"
-                        " teacher's features in place, which every run beside it is given as well;"
-                        " change a copy in place (x.clone()), or use an operation that makes one"
-                    )
+                given.check(learner.run.name)
                 # Between runs: a step of many large ones takes long. Those that have not
                 # taken it are one step behind in their checkpoints, and catch up.
                 if self.should_stop():
@@ -422,12 +417,3 @@ class Cohort:
             }
         )
         self.report({"kind": "done", "run": learner.run.name, "top1": last["test_top1"]})
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors of nested tuples."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple):
-        for part in value:
-            yield from _tensors(part)

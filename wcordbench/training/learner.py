@@ -22,6 +22,7 @@ from wcordbench.training.compiling import check_compile
 from wcordbench.training.draws import seeded
 from wcordbench.training.evaluation import evaluate
 from wcordbench.training.host import read
+from wcordbench.training.mistakes import Plain
 from wcordbench.training.objective import Objective, Predicting, checks
 from wcordbench.training.optimizer import Group, build, give_rates, undecayed
 from wcordbench.training.pace import Clock
@@ -108,6 +109,8 @@ class Learner:
         self.optimizer = self._optimizer()
         #: of the student's weights, once the ordinary protocol begins, where it asks for one
         self.average: Average | None = None
+        #: what no checkpoint holds
+        self.plain = Plain(self.student, self.objective)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.seen = 0
@@ -209,6 +212,10 @@ class Learner:
             batch: their labels and indices.
             second: a second view of the same images and the teacher's features of it, where
                 :attr:`second_view` asks for one.
+
+        Raises:
+            UserError: the method's loss has no gradient for the student, or it or the network
+                keeps state that no checkpoint holds.
         """
         for factor, rate in self._rates.items():
             rate.fill_(factor * self.rate())
@@ -222,6 +229,8 @@ class Learner:
         seed = derive(self.run.config["seed"], "step", self.epoch, self.step)
         with seeded(seed, self.device):
             self._update(images, teacher, batch, second)
+        if self.step == 0:
+            self.plain.check()
         self.seen += len(batch.labels)
         self.step += 1
 
@@ -274,7 +283,9 @@ class Learner:
         Raises:
             DivergedError: the epoch's loss, or that on the test images, is NaN or infinite.
             StoppedError: ``should_stop`` said so; the epoch is still to be closed.
+            UserError: the network or the method keeps state that no checkpoint holds.
         """
+        self.plain.check()
         loss_sum, correct = read(self.loss_sum, self.correct)
         loss = loss_sum / self.seen
         if not math.isfinite(loss):

@@ -14,6 +14,7 @@ from wcordbench import models, ramp, registry
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Batch, Features, Method, SecondView, Setup, cross_entropy
 from wcordbench.suite.schema import MethodSpec, located, phrase
+from wcordbench.training.mistakes import check_taught, scalar
 
 
 class Objective(nn.Module):
@@ -36,6 +37,8 @@ class Objective(nn.Module):
         self.schedules: list[dict[str, Any] | None] = [t.get("schedule") for t in config["terms"]]
         self.lr_factors: list[float] = [t.get("lr_factor", 1.0) for t in config["terms"]]
         self.terms = nn.ModuleList()
+        #: the terms whose loss is known to have a gradient for the student
+        self._taught: set[nn.Module] = set()
         for term in config["terms"]:
             if setup is None:
                 raise ValueError(f"method {term['name']!r} needs a teacher")
@@ -116,10 +119,15 @@ class Objective(nn.Module):
         """The loss of a batch of features that :meth:`adapt` has given, a scalar."""
         own = (m.cross_entropy for m in self.methods if _defines(m, "cross_entropy"))
         loss = self.gamma * next(own, cross_entropy)(student, batch)
-        for weight, schedule, method in zip(self.weights, self.schedules, self.terms, strict=True):
+        for weight, schedule, method in zip(
+            self.weights, self.schedules, self.methods, strict=True
+        ):
             if schedule is not None:
                 weight *= ramp.factor(schedule, batch.epoch, batch.epochs)
-            loss = loss + weight * _scalar(method(student, teacher, batch), method)
+            term = scalar(method(student, teacher, batch), method)
+            if method not in self._taught and check_taught(method, term, student):
+                self._taught.add(method)
+            loss = loss + weight * term
         return loss
 
     def first_stage_loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
@@ -159,17 +167,6 @@ def adapting(term: dict[str, Any]) -> bool:
     """Whether a term of a configuration changes what the student predicts."""
     kind = registry.get("method", term["name"]).load()
     return kind.adapt is not Method.adapt
-
-
-def _scalar(loss: Any, method: nn.Module) -> Tensor:
-    """A term's loss, if it is one: a number of Python's has no gradient and trains nothing."""
-    if isinstance(loss, Tensor) and loss.ndim == 0:
-        return loss
-    what = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-    raise UserError(
-        f"{type(method).__name__}.forward gives a loss that is {what}; it must be a tensor of no"
-        " dimensions, such as the mean over the batch"
-    )
 
 
 def _defines(method: Method, hook: str) -> bool:

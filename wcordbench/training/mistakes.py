@@ -1,0 +1,191 @@
+"""Mistakes in a method's or network's code that would train to the end and give a number."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wcordbench.errors import UserError
+from wcordbench.methods.base import Features, Method
+
+#: packages whose modules keep no state beside their state dict
+_TRUSTED = ("torch", "torchvision", "timm")
+
+
+def scalar(loss: Any, method: nn.Module) -> Tensor:
+    """A term's loss, if it is one: a number of Python's has no gradient and trains nothing.
+
+    Raises:
+        UserError: it is no tensor of no dimensions.
+    """
+    if isinstance(loss, Tensor) and loss.ndim == 0:
+        return loss
+    what = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+    raise UserError(
+        f"{type(method).__name__}.forward gives a loss that is {what}; it must be a tensor of no"
+        " dimensions, such as the mean over the batch"
+    )
+
+
+def check_taught(method: Method, loss: Tensor, student: Features) -> bool:
+    """See that a method's loss has a gradient for the student.
+
+    A loss of 0 need not have one, nor need that of a method that teaches in another way: by
+    :meth:`Method.adapt`, :meth:`Method.cross_entropy` or a first stage.
+
+    Args:
+        method: what gave it.
+        loss: a scalar.
+        student: what it was computed from.
+
+    Returns:
+        Whether this is known of the method from now on.
+
+    Raises:
+        UserError: it has none.
+    """
+    hooks = ("adapt", "cross_entropy", "first_stage")
+    if any(getattr(type(method), h) is not getattr(Method, h) for h in hooks):
+        return True
+    if _reaches(loss, student, method.setup.student_classifier):
+        return True
+    if not loss.detach().any():
+        return False
+    raise UserError(
+        f"{type(method).__name__}.forward gives a loss without a gradient for the student, which"
+        " would be trained as if by cross entropy alone; compute it from the student's features as"
+        " they come, without detach(), item() or no_grad()"
+    )
+
+
+def _reaches(loss: Tensor, student: Features, classifier: nn.Module | None) -> bool:
+    features = [x for x in tensors(student) if x.requires_grad]
+    if not features or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return True  # nobody asks for one here, or it cannot be told
+    leaves = {id(x) for x in features}
+    if classifier is not None:
+        leaves |= {id(p) for p in classifier.parameters()}
+    aims = {x.grad_fn for x in features if x.grad_fn is not None}
+    seen: set[Any] = set()
+    front: list[Any] = [loss.grad_fn]
+    while front:
+        node = front.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node in aims or id(getattr(node, "variable", None)) in leaves:
+            return True
+        front.extend(following for following, _ in node.next_functions)
+    return False
+
+
+class Given:
+    """What all runs of a cohort are given, as it is before the first of them takes its step.
+
+    Args:
+        values: tensors, or tuples and lists of them.
+    """
+
+    def __init__(self, *values: Any) -> None:
+        self.given = list(tensors(values))
+        self.before = [x._version for x in self.given]
+
+    def check(self, run: str) -> None:
+        """See that a run has left it as it was.
+
+        Raises:
+            UserError: it has not.
+        """
+        if [x._version for x in self.given] != self.before:
+            raise UserError(
+                f"{run}: its method or network changes the batch or the teacher's features in"
+                " place, which every run beside it is given as well; change a copy in place"
+                " (x.clone()), or use an operation that makes one"
+            )
+
+
+class Plain:
+    """The attributes of modules that no state dict holds, as they are now.
+
+    Attributes that begin with an underscore are caches of their owner's, which may be lost.
+
+    Args:
+        modules: their children are looked at as well.
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        self.modules = modules
+        self.before = self._look()
+
+    def check(self) -> None:
+        """See whether they are still what they were.
+
+        Raises:
+            UserError: one is not, so that a run resumed from a checkpoint would go on without it.
+        """
+        for (owner, name), value in self._look().items():
+            if (owner, name) not in self.before or self.before[owner, name] != value:
+                raise UserError(
+                    f"{type(owner).__name__}.{name} changes while training, and no checkpoint holds"
+                    f" it: a resumed run would go on without it. Make it a buffer:"
+                    f" self.register_buffer({name!r}, tensor), with in-place changes; or call it"
+                    f" _{name} if it may be lost"
+                )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Plain:
+        # The copies' tensors have versions of their own.
+        return Plain(*copy.deepcopy(self.modules, memo))
+
+    def _look(self) -> dict[tuple[nn.Module, str], Any]:
+        known = vars(nn.Module()).keys() | {"setup"}
+        return {
+            (module, name): _mark(value)
+            for outer in self.modules
+            for module in outer.modules()
+            if type(module).__module__.partition(".")[0] not in _TRUSTED
+            for name, value in vars(module).items()
+            if name not in known and not name.startswith("_")
+        }
+
+
+def _mark(value: Any) -> Any:
+    """What changes when a value does: itself, or the object and its version."""
+    if isinstance(value, Tensor):
+        return _Same(value), value._version
+    if isinstance(value, list | tuple | deque | set | frozenset):
+        return type(value), tuple(_mark(x) for x in value)
+    if isinstance(value, dict):
+        return tuple((key, _mark(x)) for key, x in value.items())
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return value
+    return _Same(value)
+
+
+class _Same:
+    """Equal to what holds the same object, which it keeps: its address is not used again."""
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.held is self.held
+
+    def __hash__(self) -> int:
+        return id(self.held)
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples and lists."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from tensors(part)
+
+
+__all__ = ["Given", "Plain", "check_taught", "scalar", "tensors"]
