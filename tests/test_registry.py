@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from wcordbench import registry
+from wcordbench import load_student, registry
 from wcordbench.cli.main import main
 from wcordbench.errors import UserError
 
@@ -223,17 +223,27 @@ def test_a_suite_of_plugins_trains(
         "gamma": 0.5,
         "terms": [{"name": "pull", "weight": 2.0, "options": {"power": 2, "scale": 1.0}}],
     }
-    again = ["rerun", f"stripes_speck_wide-speck_pull_s0_{pull['id'][:8]}", "--results", "results"]
+    name = f"stripes_speck_wide-speck_pull_s0_{pull['id'][:8]}"
     file = tmp_path / "edited.py"
     file.write_text((PLUGINS / "tiny.py").read_text() + "# edited\n")
-    for more, said, code in (
-        ([], "which a plugin registers; give its file with --plugin", 2),
-        (["--plugin", str(file)], "is not the file that its identity was computed from", 2),
-        (["--plugin", str(PLUGINS / "tiny.py")], "the same bits, weights and metrics", 0),
+    for again, done in (
+        (["rerun", name], "the same bits, weights and metrics"),
+        (["export", name, "--format", "state_dict"], "speck, 2 classes, images of 6×6 pixels"),
+        (["evaluate", name, "--dataset", "stripes"], f"stripes: top1 {pull['scores']['top1']:.2f}"),
+        (["probe", name, "--dataset", "stripes"], "probe:stripes: top1"),
     ):
-        registry.forget_plugins()
-        monkeypatch.setattr(sys, "argv", ["wcordbench", *again, *more])
-        with pytest.raises(SystemExit) as left:
-            main()
-        shown = capsys.readouterr()
-        assert said in shown.err + shown.out and (left.value.code or 0) == code
+        for more, said, code in (
+            ([], "which a plugin registers; give its file with --plugin", 2),
+            (["--plugin", str(file)], "is not the file that its identity was computed from", 2),
+            (["--plugin", str(PLUGINS / "tiny.py")], done, 0),
+        ):
+            registry.forget_plugins()
+            monkeypatch.setattr(sys, "argv", ["wcordbench", *again, *more])
+            with pytest.raises(SystemExit) as left:
+                main()
+            shown = capsys.readouterr()
+            assert said in shown.err + shown.out, again
+            assert (left.value.code or 0) == code, again
+    registry.forget_plugins()
+    student = load_student(name, "results", plugins=[PLUGINS / "tiny.py"])
+    assert student.card.classes == ("across", "down")

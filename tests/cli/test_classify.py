@@ -107,6 +107,28 @@ def _file(root: Path, content: bytes) -> Path:
     return root / "exported"
 
 
+@pytest.mark.parametrize("case", ["uint8", "another size", "no batch", "of 0 to 255", "normalised"])
+def test_images_that_are_not_the_networks_are_refused(case: str, tmp_path: Path) -> None:
+    """Logits of such images would be wrong without a word."""
+    folder, _ = trained(photos(tmp_path), [])
+    student = load_student(folder.path)
+    card = student.card
+    images = torch.rand(2, card.channels, card.size, card.size)
+    known = student(images)
+    assert torch.equal(student(images * 1.0), known)
+    wrong, said = {
+        "uint8": ((images * 255).byte(), "they are uint8 of shape"),
+        "another size": (images.repeat(1, 1, 2, 2), "they are float32 of shape"),
+        "no batch": (images[0], "they are float32 of shape"),
+        "of 0 to 255": (images * 255, "their values are from"),
+        "normalised": ((images - 0.5) / 0.25, "their values are from"),
+    }[case]
+    with pytest.raises(UserError, match=rf"of values in \[0, 1\].* {said}"):
+        student(wrong)
+    with pytest.raises(UserError, match=r"the image is a Image; give a file's path, or uint8"):
+        student.classify(Image.new("RGB", (8, 8)))  # type: ignore[arg-type]
+
+
 def test_a_card_without_a_reading_takes_pixels_of_its_size_alone(tmp_path: Path) -> None:
     """So are plugins' datasets, and files that were exported before cards had one."""
     folder, _ = trained(photos(tmp_path), [])

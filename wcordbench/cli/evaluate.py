@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wcordbench.cli.options import Data, Results, existing
+from wcordbench.cli.options import Data, Plugins, Results, existing
 
 StoredRun = Annotated[
     str, typer.Argument(help="The run's folder name, or its end.", show_default=False)
@@ -34,6 +34,7 @@ def command(
     results: Results = Path("results"),
     data: Data = Path("data"),
     device: Where = "cpu",
+    plugins: Plugins = None,
 ) -> None:
     """Measure a stored student on the test images of another dataset of the same classes.
 
@@ -41,4 +42,9 @@ def command(
     """
     from wcordbench.training.measure import measure, measure_accuracy
 
-    typer.echo(measure(existing(results), run, dataset, name, data, device, measure_accuracy))
+    typer.echo(
+        measure(
+            existing(results), run, dataset, name, data, device, measure_accuracy,
+            plugins=plugins or (),
+        )
+    )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wcordbench.cli.options import Data, Results, existing, write_out
+from wcordbench.cli.options import Data, Plugins, Results, existing, write_out
 from wcordbench.errors import UserError
 
 TABLES = ("parquet", "csv")
@@ -40,6 +40,7 @@ def command(
     ] = None,
     results: Results = Path("results"),
     data: Data = Path("data"),
+    plugins: Plugins = None,
 ) -> None:
     """Write all runs as one table, or one run's trained network for use elsewhere.
 
@@ -54,7 +55,7 @@ def command(
     if form in NETWORKS:
         if run is None:
             raise UserError(f"--format {form} writes one run's network; name the run")
-        _network(run, form, out, existing(results), data)
+        _network(run, form, out, existing(results), data, plugins or [])
     elif run is not None:
         raise UserError(
             f"--format {form} writes all runs; leave {run!r} out, or give --format state_dict,"
@@ -64,10 +65,12 @@ def command(
         _table(form, out, results)
 
 
-def _network(run: str, form: str, out: Path | None, results: Path, data: Path) -> None:
+def _network(
+    run: str, form: str, out: Path | None, results: Path, data: Path, plugins: list[Path]
+) -> None:
     from wcordbench.training.deploy import FORMATS, load_student, packed
 
-    student = load_student(run, results, data)
+    student = load_student(run, results, data, plugins=plugins)
     card = student.card
     out = out or Path(card.run + FORMATS[form])
     write_out(out, packed(student, form))

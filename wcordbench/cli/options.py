@@ -43,6 +43,10 @@ Data = Annotated[
     Path,
     typer.Option("--data", envvar="WCORDBENCH_DATA", help="The folder that holds datasets."),
 ]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="A file that registers what the run is made of."),
+]
 Device = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda or cuda:0; CUDA where there is one."),

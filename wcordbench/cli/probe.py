@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from wcordbench.cli.evaluate import Name, OtherDataset, StoredRun, Where
-from wcordbench.cli.options import Data, Results, existing
+from wcordbench.cli.options import Data, Plugins, Results, existing
 from wcordbench.errors import UserError
 
 
@@ -20,6 +20,7 @@ def command(
     results: Results = Path("results"),
     data: Data = Path("data"),
     device: Where = "cpu",
+    plugins: Plugins = None,
     c: Annotated[
         float, typer.Option("--c", help="Inverse of the regularisation, as scikit-learn's C.")
     ] = 1.0,
@@ -35,4 +36,6 @@ def command(
     if not 0 < c < float("inf"):
         raise UserError(f"--c {c:g} is not a positive number; give one such as 1.0")
     how = functools.partial(measure_probe, regularisation=c)
-    typer.echo(measure(existing(results), run, dataset, name, data, device, how, "probe:"))
+    typer.echo(
+        measure(existing(results), run, dataset, name, data, device, how, "probe:", plugins or ())
+    )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wcordbench.cli.options import Data, Results, existing
+from wcordbench.cli.options import Data, Plugins, Results, existing
 from wcordbench.errors import UserError
 
 
@@ -26,9 +26,7 @@ def command(
         str | None,
         typer.Option(help="The weights' file, where the suite gave one."),
     ] = None,
-    plugin: Annotated[
-        list[Path] | None, typer.Option(help="A file that registers what the run is made of.")
-    ] = None,
+    plugins: Plugins = None,
 ) -> None:
     """Train one stored run again in a scratch folder and compare it bit for bit.
 
@@ -41,7 +39,7 @@ def command(
 
     store = Store(existing(results))
     stored = find(store, run)
-    for file in plugin or []:
+    for file in plugins or []:
         registry.add_plugin(file)
 
     def report(event: dict[str, Any]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from wcordbench import registry
+from wcordbench.definitions import shown
+from wcordbench.errors import UserError
 
 
 def code_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -57,4 +59,36 @@ def changed(config: dict[str, Any]) -> str | None:
     return None
 
 
-__all__ = ["changed", "code_of"]
+def require(
+    run: str,
+    config: dict[str, Any],
+    kinds: tuple[registry.Kind, ...] = ("model", "method", "dataset"),
+) -> None:
+    """See that the plugins that a stored run is made of are known, and are what they were.
+
+    Args:
+        run: its name.
+        config: its configuration.
+        kinds: of the definitions that are needed.
+
+    Raises:
+        UserError: one is not known here, or is another file than the run was made of.
+    """
+    for what, digest in config.get("plugins", {}).items():
+        kind, _, name = what.partition(" ")
+        if kind not in kinds:
+            continue
+        entry = registry.catalogue(cast(registry.Kind, kind)).get(name)
+        if entry is None:
+            raise UserError(
+                f"{run} is made of the {what}, which a plugin registers; give its file with"
+                " --plugin (from Python: plugins=[file])"
+            )
+        if entry.digest != digest:
+            raise UserError(
+                f"{run} is made of the {what}, and {shown(entry.file)}, or a file that it"
+                " imports, is not the file that its identity was computed from; give that one"
+            )
+
+
+__all__ = ["changed", "code_of", "require"]

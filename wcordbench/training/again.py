@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from wcordbench import registry
 from wcordbench.errors import UserError
 from wcordbench.results.find import find
 from wcordbench.results.groups import find_order
 from wcordbench.results.store import RunFolder, Store, file_sha256
+from wcordbench.suite.code import require
 from wcordbench.suite.runs import Run
 
 
@@ -46,13 +46,7 @@ def train_again(
     record = stored.result()
     find_order(record, data_root)
     config, teacher = record["config"], None
-    for what in config.get("plugins", {}):
-        kind, _, name = what.partition(" ")
-        if name not in registry.catalogue(cast(registry.Kind, kind)):
-            raise UserError(
-                f"{stored.path.name} is made of the {what}, which a plugin registers; give its"
-                " file with --plugin"
-            )
+    require(stored.path.name, config)
     again = Store(scratch)
     source = config["teacher"]
     if isinstance(config.get("pretrained"), str) and checkpoint is None:

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wcordbench import registry
 from wcordbench.data import base as data
 from wcordbench.data.decode import Reading, decode
 from wcordbench.data.reading import reading_of
@@ -23,6 +25,7 @@ from wcordbench.results.find import find
 from wcordbench.results.groups import find_order
 from wcordbench.results.scored import TEST, scored_on
 from wcordbench.results.store import RunFolder, Store, file_sha256
+from wcordbench.suite.code import require
 from wcordbench.training.prediction import restored, teacher_size
 
 #: a result's scores of the weights after the last epoch; others are of an epoch's or an average's
@@ -90,7 +93,14 @@ class Student(nn.Module):
         self.size = int(view.get("size") or card.size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(B, K)`` of float32 ``(B, C, S, S)`` of values in [0, 1]."""
+        """Logits ``(B, K)`` of float32 ``(B, C, S, S)`` of values in [0, 1].
+
+        Raises:
+            UserError: the images are of another type, shape or range.
+        """
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if not tracing and not torch.compiler.is_compiling():
+            self._check(images)
         if self.blur:
             images = blur(images, self.blur)
         if self.size != self.card.size:
@@ -101,6 +111,22 @@ class Student(nn.Module):
             )
         logits: Tensor = self.network((images - self.mean) / self.std).logits
         return logits
+
+    def _check(self, images: Tensor) -> None:
+        card = self.card
+        shape, wanted = tuple(images.shape), (card.channels, card.size, card.size)
+        what = f"they are {str(images.dtype).removeprefix('torch.')} of shape {shape}"
+        right = images.is_floating_point() and len(shape) == 4 and shape[1:] == wanted
+        if right and images.numel():
+            low, high = (x.item() for x in images.aminmax())
+            what = f"their values are from {low:.3g} to {high:.3g}"
+            right = low >= -0.5 and high <= 1.5  # resizing overshoots; 255 and normalising do more
+        if not right:
+            raise UserError(
+                f"{card.run} takes images (B, {', '.join(map(str, wanted))}), floating-point of"
+                f" values in [0, 1], which it normalises itself, and {what}; classify() takes files"
+                " and pixels of any size"
+            )
 
     @torch.inference_mode()
     def classify(
@@ -159,6 +185,12 @@ class Student(nn.Module):
             raise UserError(f"{file} cannot be read as an image ({error})") from None
 
     def _array(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if not isinstance(image, np.ndarray):
+            mode = "L" if self.card.channels == 1 else "RGB"
+            raise UserError(
+                f"the image is a {type(image).__name__}; give a file's path, or uint8 pixels: those"
+                f" of a PIL image are numpy.asarray(image.convert({mode!r}))"
+            )
         pixels = image[..., None] if image.ndim == 2 else image
         channels = self.card.channels
         if pixels.ndim != 3 or pixels.dtype != np.uint8 or pixels.shape[2] != channels:
@@ -177,6 +209,7 @@ def load_student(
     results: str | Path = "results",
     data_root: str | Path = "data",
     device: str | torch.device = "cpu",
+    plugins: Iterable[str | Path] = (),
 ) -> Student:
     """The trained network of a finished run, in evaluation mode.
 
@@ -186,17 +219,22 @@ def load_student(
         data_root: the folder that holds datasets; read only where the run's record does not
             name the classes.
         device: where the network goes.
+        plugins: files that register what the run is made of, where it was made of plugins.
 
     Raises:
         UserError: there is no such run, it is not finished, or its weights are missing or are
-            not those that were measured.
+            not those that were measured; or a plugin that it is made of is missing, or another
+            file than it was.
     """
+    for file in plugins:
+        registry.add_plugin(file)
     path = Path(run)
     folder = RunFolder(path) if (path / "result.json").is_file() else find(Store(results), str(run))
     if folder.state != "done":
         raise UserError(f"{folder.path.name} is not finished; run its suite first")
     record = folder.result()
     config = record["config"]
+    require(folder.path.name, config, ("model", "method"))
     weights = folder.path / "student.pt"
     remedy = "copy it there from where the run was trained, or train the run again"
     if not weights.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def measure(
     device: str,
     how: Measured,
     prefix: str = "",
+    plugins: Iterable[Path] = (),
 ) -> str:
     """Measure a stored run on another dataset and store the record beside its result.
 
@@ -55,6 +56,7 @@ def measure(
         device: where the network goes.
         how: :func:`measure_accuracy` or :func:`measure_probe`.
         prefix: put before the name.
+        plugins: files that register what the run is made of, or the dataset.
 
     Returns:
         A line that says what was measured.
@@ -65,7 +67,7 @@ def measure(
     """
     folder = find(Store(results), run)
     (device,) = available(device)
-    student = load_student(folder.path, results, data_root, device)
+    student = load_student(folder.path, results, data_root, device, plugins)
     own = folder.result(best=False)["config"]["dataset"]
     given, config = other_dataset(dataset, own, student.card.size)
     name = prefix + (name or given)
