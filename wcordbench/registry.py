@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -158,6 +159,18 @@ def plugins() -> tuple[Path, ...]:
     return tuple(_plugins)
 
 
+def reason(error: BaseException) -> str:
+    """The first line of what an error says, and the line of a plugin that it comes from."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    files = {str(path): path for path in _plugins}
+    places = [
+        f"{files[frame.filename].name}, line {frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename in files
+    ]
+    return f"{first}; {places[-1]}" if places else first
+
+
 def forget_plugins() -> None:
     """Undo every :func:`add_plugin`, for tests."""
     for path in _plugins:
@@ -208,6 +221,6 @@ def option_model(entry: Entry) -> dict[str, tuple[Any, Any]]:
 
 __all__ = [
     "KINDS", "RESERVED", "Entry", "Kind", "Option", "add_plugin", "catalogue", "forget_plugins",
-    "get", "nearest", "option_model", "plugins", "register_dataset", "register_method",
+    "get", "nearest", "option_model", "plugins", "reason", "register_dataset", "register_method",
     "register_model",
 ]  # fmt: skip

@@ -183,3 +183,43 @@ def test_where_nothing_can_be_locked_nothing_is() -> None:
 
 def test_the_module_has_no_listener_left() -> None:
     assert notes._listener.get() is notes._to_stderr
+
+
+LOADER = """
+from pathlib import Path
+
+import numpy as np
+
+from wcordbench.data.base import Dataset, Images
+from wcordbench.registry import register_dataset
+
+
+@register_dataset("mine", title="Mine", classes=2, size=4, channels=1)
+def mine(root: Path) -> Dataset:
+    split = Images(np.zeros((4, 4, 4, 1), np.uint8), np.array([0, 1, 0, 1]))
+    return Dataset(split, split, ("a", "b"))
+"""
+MISTAKES = {
+    "it raises": ("(4, 4, 4, 1)", "(4, 4, 4, -1)",
+                  r"cannot be loaded \(ValueError: .*; mine\.py, line 12\)"),
+    "pixels are no bytes": ("np.uint8", "float",
+                            r"cannot be loaded \(ValueError: pixels must be.*; mine\.py, line 12"),
+    "nothing is returned": ("return Dataset", "Dataset", "gives a NoneType; give a wcordbench"),
+    "a split is an array": ("Dataset(split,", "Dataset(split.pixels,", "has a ndarray for a split"),
+    "a class has no name": ('("a", "b")', '("a", 1)', "has the class 1, which is no text"),
+    "two of one name": ('("a", "b")', '("a", "a")', "has 2 classes that are called 'a'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(MISTAKES))
+def test_a_plugins_dataset_is_one_sentence(case: str, tmp_path: Path) -> None:
+    old, new, said = MISTAKES[case]
+    assert old in LOADER
+    (tmp_path / "mine.py").write_text(LOADER.replace(old, new))
+    config = {"name": "mine", "options": {}, "mean": [0.5], "size": None}
+    try:
+        registry.add_plugin(tmp_path / "mine.py")
+        with pytest.raises(UserError, match=said):
+            load(config, tmp_path)
+    finally:
+        registry.forget_plugins()

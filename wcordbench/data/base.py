@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,17 @@ def look(config: dict[str, Any], root: Path) -> Dataset:
 
     entry = registry.get("dataset", name)
     preset = entry.meta.get("preset", {})
-    dataset: Dataset = entry.load()(root, **preset, **entry.arguments(config["options"]))
+    try:
+        dataset: Dataset = entry.load()(root, **preset, **entry.arguments(config["options"]))
+    except UserError:
+        raise
+    except Exception as error:  # a plugin's code raises anything
+        if not entry.is_plugin:
+            raise
+        raise UserError(
+            f"dataset {name!r} cannot be loaded ({type(error).__name__}: {registry.reason(error)})"
+        ) from error
+    _check_parts(dataset, name)
     _check(dataset, name, len(config["mean"]))
     if "task" in config:
         dataset = apply_task(dataset, config["task"])
@@ -224,6 +235,29 @@ def fingerprinted(config: dict[str, Any], root: Path, whole: bool = False) -> tu
     if index.signature(config, root, whole) == key:  # nothing was changed meanwhile
         index.remember(key, fingerprint)
     return dataset, fingerprint
+
+
+def _check_parts(dataset: Any, name: str) -> None:
+    if not isinstance(dataset, Dataset):
+        raise UserError(
+            f"the loader of dataset {name!r} gives a {type(dataset).__name__}; give a"
+            " wcordbench.data.base.Dataset"
+        )
+    for split in (dataset.train, dataset.test):
+        if not isinstance(split, Images | ImageFiles):
+            raise UserError(
+                f"dataset {name!r} has a {type(split).__name__} for a split; give"
+                " wcordbench.data.base.Images or ImageFiles"
+            )
+    odd = [c for c in dataset.classes if not isinstance(c, str)]
+    if odd:
+        raise UserError(f"dataset {name!r} has the class {odd[0]!r}, which is no text; name it")
+    twice = [c for c, count in Counter(dataset.classes).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"dataset {name!r} has {dataset.classes.count(twice[0])} classes that are called"
+            f" {twice[0]!r}; give each a name of its own"
+        )
 
 
 def _check(dataset: Dataset, name: str, channels: int) -> None:

@@ -100,6 +100,12 @@ def outline(name: str, num_classes: int, image_size: int = 32, in_channels: int 
     with torch.device("meta"), torch.no_grad():
         model = create(name, num_classes, image_size, in_channels).eval()
         features: Features = model(torch.empty(1, in_channels, image_size, image_size))
+    if not isinstance(features, Features):
+        raise UserError(
+            f"model {name!r} gives a {type(features).__name__}; give"
+            " wcordbench.models.features.Features, or leave that to"
+            " wcordbench.models.wrap.WithFeatures"
+        )
     shapes = features.shapes()
     if shapes.logits != num_classes:
         raise UserError(

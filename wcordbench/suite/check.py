@@ -304,5 +304,4 @@ def _try(suite: Suite, action: Callable[[], Any], what: str, *at: str | int) -> 
         raise suite.mistake(f": {error}", *at) from None
     # A network or method of anyone's raises anything.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise suite.mistake(f": {what} ({reason})", *at) from error
+        raise suite.mistake(f": {what} ({registry.reason(error)})", *at) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from wcordbench.registry import reason
 from wcordbench.training.learner import DivergedError
 
 #: in the messages of allocations that fail outside torch's own allocator
@@ -27,9 +28,9 @@ def kind_of(error: BaseException) -> str:
 
 
 def sentence(what: str, error: BaseException) -> str:
-    """``what`` and the first line of an error's message, if it has one."""
-    lines = str(error).strip().splitlines()
-    return f"{what}: {lines[0]}" if lines else what
+    """``what`` and the first line of an error's message, with a plugin's line if it is of one."""
+    said = reason(error)
+    return what if said == type(error).__name__ else f"{what}: {said}"
 
 
 __all__ = ["kind_of", "sentence"]
