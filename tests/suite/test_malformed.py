@@ -52,6 +52,38 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"methods.1": "wcord+kdd"},
         ["key 'methods.1': unknown method 'kdd'; did you mean 'kd'?"],
     ),
+    "method with spaces": (
+        {"methods.1": "crd + kd"},
+        ["key 'methods.1' is 'crd + kd'; write it without spaces: 'crd+kd'"],
+    ),
+    "method as a key": (
+        {"methods.1": {"kd": {"temperature": 2.0}}},
+        ["key 'methods.1': a method's name is the value of 'name'", "write {name: kd, ...}"],
+    ),
+    "options below a method's name": (
+        {"methods.1": {"name": "kd", "options": {"temperature": 2.0}}},
+        ["key 'methods.1.options': a method's options stand beside its name"],
+    ),
+    "a class that is not there": (
+        {"task": {"positive": [100]}},
+        ["key 'task': positive.0 is 100, and digits numbers its classes from 0 to 9"],
+    ),
+    "a group's class that is not there": (
+        {"task": {"groups": {"a": [0], "b": [1, -1]}}},
+        ["key 'task': groups.b.1 is -1, and digits numbers"],
+    ),
+    "images that are read smaller": (
+        {
+            "dataset": {
+                "name": "imagefolder",
+                "options": {"folder": "x", "image_size": 16},
+                "size": 32,
+                "mean": [0.5],
+                "std": [0.5],
+            }
+        },
+        ["key 'dataset.size' is 32, but imagefolder has images of 16 pixels; choose at most 16"],
+    ),
     "method that adds itself": (
         {"methods.1": "kd+kd"},
         ["key 'methods.1': 'kd+kd' adds 'kd' to itself; name it once"],

@@ -10,7 +10,9 @@ from wcordbench.data.base import Dataset, Images
 from wcordbench.registry import register_dataset
 
 
-@register_dataset("digits", title="Digits", classes=10, size=8, channels=1, images=1797, reads=())
+@register_dataset(
+    "digits", title="Digits", classes=10, size=8, channels=1, images=1438, test_images=359, reads=()
+)
 def digits(root: Path) -> Dataset:  # noqa: ARG001
     """1,797 handwritten digits of 8×8 pixels (UCI, test part of optdigits).
 

@@ -79,13 +79,14 @@ class Dataset(Strict):
         except Mistake as error:
             raise Mistake(error.message, "name") from None
         try:
-            self.resolved_options()
+            options = self.resolved_options()
         except Mistake as error:
             raise Mistake(error.message, "options", *error.at) from None
-        if self.size is not None and self.size > meta.get("size", self.size):
+        side = meta.get("size") or options.get("image_size")
+        if self.size is not None and isinstance(side, int) and self.size > side:
             raise Mistake(
-                f"is {self.size}, but {self.name} has images of {meta['size']} pixels;"
-                f" choose at most {meta['size']}",
+                f"is {self.size}, but {self.name} has images of {side} pixels;"
+                f" choose at most {side}",
                 "size",
             )
         channels = meta.get("channels", len(self.mean))
@@ -180,14 +181,22 @@ class Task(Strict):
             raise Mistake(": give either 'positive', a list of classes, or 'groups'")
         if self.groups is not None and len(self.groups) < 2:
             raise Mistake("needs at least two groups, to tell one from the other", "groups")
-        for name, members in (self.groups or {"": self.positive or []}).items():
-            at = ("groups", name) if name else ("positive",)
+        for at, members in self._lists():
             if not members:
                 raise Mistake("must name at least one class", *at)
             for i, member in enumerate(members):
                 if member in members[:i]:
                     raise Mistake(f": {member!r} stands there already; remove one", *at, i)
         return self
+
+    def _lists(self) -> list[tuple[tuple[str, ...], list[str | int]]]:
+        if self.groups is None:
+            return [(("positive",), self.positive or [])]
+        return [(("groups", name), members) for name, members in self.groups.items()]
+
+    def members(self) -> list[tuple[tuple[str | int, ...], str | int]]:
+        """Every class that is named, by its path."""
+        return [((*at, i), m) for at, members in self._lists() for i, m in enumerate(members)]
 
     @property
     def classes(self) -> int:

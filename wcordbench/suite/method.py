@@ -158,6 +158,19 @@ class MethodSpec(BaseModel):
         fields = [key for key in MethodSpec.model_fields if key in self.model_fields_set]
         return {**(self.model_extra or {}), **{key: getattr(self, key) for key in fields}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, data: Any) -> Any:
+        known = registry.catalogue("method")
+        if isinstance(data, dict) and "name" not in data:
+            for key in data:
+                if isinstance(key, str) and key.split("+")[0].strip() in known:
+                    raise Mistake(
+                        f": a method's name is the value of 'name', and its options stand beside"
+                        f" it; write {{name: {key}, ...}}"
+                    )
+        return data
+
     @model_validator(mode="after")
     def _known(self) -> MethodSpec:
         terms = self.terms()
@@ -200,6 +213,9 @@ class MethodSpec(BaseModel):
             raise Mistake(
                 f": {self.name!r} lacks a method beside its '+'; write one, as in crd+kd", "name"
             )
+        tight = "+".join(part.strip() for part in parts)
+        if tight != self.name:
+            raise Mistake(f"is {self.name!r}; write it without spaces: {tight!r}", "name")
         twice = next((p for p in parts if parts.count(p) > 1), None)
         if twice is not None:
             raise Mistake(f": {self.name!r} adds {twice!r} to itself; name it once", "name")
@@ -218,6 +234,8 @@ class MethodSpec(BaseModel):
                     options[key] = value
                     break
             else:
+                if key == "options":
+                    raise Mistake(": a method's options stand beside its name, not below it", key)
                 valid = [*(o for e in entries for o in e.options), *MethodSpec.model_fields]
                 hint = registry.nearest(key, valid)
                 raise Mistake(f": method {self.name!r} has no such option{hint}", key)

@@ -314,6 +314,19 @@ class Suite(Strict):
         return self
 
     @model_validator(mode="after")
+    def _task_fits(self) -> Suite:
+        known = registered("dataset", self.dataset.name).meta.get("classes")
+        if self.task is not None and known is not None:
+            for at, member in self.task.members():
+                if isinstance(member, int) and not 0 <= member < known:
+                    raise Mistake(
+                        f": {'.'.join(map(str, at))} is {member}, and {self.dataset.name} numbers"
+                        f" its classes from 0 to {known - 1}",
+                        "task",
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _metric_tells(self) -> Suite:
         known = registered("dataset", self.dataset.name).meta.get("classes")
         classes = self.task.classes if self.task is not None else known
