@@ -78,6 +78,17 @@ def test_a_loss_has_a_gradient_for_the_student(
             check_taught(method, loss(method, student), student)
 
 
+def test_a_loss_of_the_second_view_alone(
+    networks: tuple[nn.Module, Features, Features, Setup],
+) -> None:
+    network, student, _, setup = networks
+    second = network(torch.randn(8, 1, 8, 8))
+    loss = second.logits.square().mean()
+    assert check_taught(Own(setup), loss, student, second)
+    with pytest.raises(UserError, match="without a gradient"):
+        check_taught(Own(setup), loss.detach(), student, second)
+
+
 def test_a_loss_of_no_image_is_asked_again(
     networks: tuple[nn.Module, Features, Features, Setup],
 ) -> None:

@@ -32,7 +32,7 @@ def scalar(loss: Any, method: nn.Module) -> Tensor:
     )
 
 
-def check_taught(method: Method, loss: Tensor, student: Features) -> bool:
+def check_taught(method: Method, loss: Tensor, *student: Features) -> bool:
     """See that a method's loss has a gradient for the student.
 
     A loss of 0 need not have one, nor need that of a method that teaches in another way: by
@@ -41,7 +41,7 @@ def check_taught(method: Method, loss: Tensor, student: Features) -> bool:
     Args:
         method: what gave it.
         loss: a scalar.
-        student: what it was computed from.
+        student: what it was computed from: the student's features, of a second view as well.
 
     Returns:
         Whether this is known of the method from now on.
@@ -63,7 +63,7 @@ def check_taught(method: Method, loss: Tensor, student: Features) -> bool:
     )
 
 
-def _reaches(loss: Tensor, student: Features, classifier: nn.Module | None) -> bool:
+def _reaches(loss: Tensor, student: tuple[Features, ...], classifier: nn.Module | None) -> bool:
     features = [x for x in tensors(student) if x.requires_grad]
     if not features or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return True  # nobody asks for one here, or it cannot be told

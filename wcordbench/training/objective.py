@@ -125,7 +125,8 @@ class Objective(nn.Module):
             if schedule is not None:
                 weight *= ramp.factor(schedule, batch.epoch, batch.epochs)
             term = scalar(method(student, teacher, batch), method)
-            if method not in self._taught and check_taught(method, term, student):
+            views = [student, batch.second.student] if batch.second else [student]
+            if method not in self._taught and check_taught(method, term, *views):
                 self._taught.add(method)
             loss = loss + weight * term
         return loss
