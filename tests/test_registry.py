@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -244,6 +245,18 @@ def test_a_suite_of_plugins_trains(
             shown = capsys.readouterr()
             assert said in shown.err + shown.out, again
             assert (left.value.code or 0) == code, again
+    registry.forget_plugins()
+    # A comment more, and none of the runs is the suite's: that is said.
+    shutil.copy(PLUGINS / "tiny.yaml", tmp_path / "tiny.yaml")
+    shutil.copy(file, tmp_path / "tiny.py")
+    monkeypatch.setattr(sys, "argv", ["wcordbench", "table", "tiny.yaml"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "Finished runs of an earlier text of the dataset stripes (3 runs), the method pull" in said
+    )
+    assert "0 of 3 runs of the table are done" in said
     registry.forget_plugins()
     student = load_student(name, "results", plugins=[PLUGINS / "tiny.py"])
     assert student.card.classes == ("across", "down")

@@ -108,6 +108,7 @@ def command(
     from wcordbench.data.notes import listening
     from wcordbench.executors.base import InterruptedRunError, Options, by_name
     from wcordbench.reporting.listener import listeners
+    from wcordbench.results.earlier import of_other_code
     from wcordbench.results.groups import check_begun
     from wcordbench.results.images import compare_images
     from wcordbench.results.provenance import commit
@@ -138,6 +139,7 @@ def command(
         lines: list[str] = []  # what is said before the training
         with listening(lines.append):
             lines += compare_images(set(runs) - set(todo), store, data)
+        lines += filter(None, [of_other_code(todo, store)])
         if todo:
             from wcordbench.suite.check import check_fetched, check_shapes  # imports torch
 

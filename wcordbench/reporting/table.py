@@ -13,6 +13,7 @@ from wcordbench.reporting import published
 from wcordbench.reporting.published import Beside, Rule
 from wcordbench.reporting.remarks import Footnotes, remarks
 from wcordbench.results import evaluations
+from wcordbench.results.earlier import of_other_code
 from wcordbench.results.size import Size
 from wcordbench.results.statistics import Difference, Verdict
 from wcordbench.results.store import Store
@@ -254,6 +255,7 @@ def build(
         footnotes.texts,
         [
             *remarks(suite, pairs, seeds, rows, footnotes, rule, measurement),
+            *filter(None, [of_other_code((c.run for c in cells), store)]),
             *([SIZES] if size_of is not None else []),
         ],
         pairs=[p.name for p in pairs],
