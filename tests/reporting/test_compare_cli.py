@@ -60,6 +60,17 @@ def test_the_committed_results_against_crd() -> None:
     )
 
 
+def test_every_footnote_is_of_something_shown() -> None:
+    """The teachers' row is not here, and the baseline is in the heading."""
+    for baseline in ("crd", "WCoRD (dual)"):
+        text = run("compare", CPU, *COMMITTED, "--baseline", baseline)
+        *_, lines = text.split("\n\n")
+        above = text.removesuffix(lines)
+        assert "Teacher: another protocol: 10 epochs in place of 4 epochs." in lines.splitlines()
+        noted = [line.split()[0] for line in lines.splitlines() if line.startswith("[")]
+        assert noted == ["[2]"] and "34.35 ± 0.34 [2]" in above
+
+
 def test_fewer_comparisons_are_corrected_for_less() -> None:
     text = run("compare", CPU, *COMMITTED, "--method", "KD", "--baseline", "wcord+kd")
     assert "corrected for the 1 comparison (Holm)" in text

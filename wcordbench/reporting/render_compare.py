@@ -58,9 +58,17 @@ def render(
     parts = [f"{title}{end}\n{say(table.metric)}"]
     for column in range(len(table.students)):
         parts += _pair(table, column, confidence, "github" if end else "simple", say)
-    notes = [f"[{i}] {say(note)}." for i, note in enumerate(table.notes, 1)]
-    below = [*notes, *map(say, remarks)]
+    below = [*_notes(table, say), *map(say, remarks)]
     return "\n\n".join([*parts, "\n".join(line + end for line in below)])
+
+
+def _notes(table: Table, say: Callable[[str], str]) -> list[str]:
+    """The footnotes; those of the teachers alone, whose row is not here, under their name."""
+    marked = {n for name, of in table.rows if name != "Teacher" for e in of for n in e.notes}
+    return [
+        f"{f'[{i}]' if i in marked else 'Teacher:'} {say(note)}."
+        for i, note in enumerate(table.notes, 1)
+    ]
 
 
 def _pair(
@@ -91,8 +99,7 @@ def grids(
         summary = entry.summary
         if name == "Teacher" or summary is None or summary.mean is None:
             continue
-        ours = number(summary.mean, summary.std)
-        ours += f" [{', '.join(map(str, entry.notes))}]" * bool(entry.notes)
+        ours = number(summary.mean, summary.std) + _marks(entry)
         if table.baseline is not None and name != table.baseline:
             compared.append([name, ours, *_versus(entry)])
         if entry.verdict is not None and entry.published is not None:
@@ -102,14 +109,20 @@ def grids(
             judged.append([name, len(summary.values), ours, published, *delta, str(found)])
     parts: list[tuple[str, list[str], list[list[Any]]]] = []
     if table.baseline is not None and (compared or judged):
-        base = dict(table.rows)[table.baseline][column].summary
-        shown = number(base.mean, base.std) if base and base.mean is not None else "not done yet"
+        entry = dict(table.rows)[table.baseline][column]
+        base, shown = entry.summary, "not done yet"
+        if base is not None and base.mean is not None:
+            shown = number(base.mean, base.std) + _marks(entry)
         header = ["Method", "Mean", "Common seeds", "Difference", within, "p", "p (Holm)", ""]
         parts.append((f"{pair}: methods minus {table.baseline} ({shown})", header, compared))
     if judged:
         header = ["Method", "Seeds", "Ours", "Published", "Difference", within, "Verdict"]
         parts.append((f"{pair}: ours minus published", header, judged))
     return parts
+
+
+def _marks(entry: Entry) -> str:
+    return f" [{', '.join(map(str, entry.notes))}]" if entry.notes else ""
 
 
 def _versus(entry: Entry) -> list[Any]:
