@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -19,6 +20,7 @@ from wcordbench.errors import UserError
 from wcordbench.methods.kd import KD
 from wcordbench.results import store as store_module
 from wcordbench.results.store import StorageError, Store
+from wcordbench.results.summary import summarise
 from wcordbench.suite import Run
 from wcordbench.training import cohort as module
 from wcordbench.training.cohort import Cohort
@@ -136,6 +138,26 @@ def test_a_killed_run_continues_from_its_last_checkpoint(
     # 5 steps and one evaluation an epoch; without minutes, a checkpoint an epoch alone.
     assert resumed == ([(1, 2)] if minutes == 0 else [(1, 0)] if steps > 6 else [])
     assert outcome(store, run) == alone(run)
+
+
+def test_every_machine_that_trained_a_run_is_recorded(
+    runs: Runs, store: Store, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that began with other code, or elsewhere, is not one of its last machine's alone."""
+    run = runs["Student"]
+    machines = [
+        {"device_name": name, "threads": 1, "clean": name == "B"} for name in ("A", "A", "B", "B")
+    ]
+    for number, machine in enumerate(machines):
+        monkeypatch.setattr(module, "environment", lambda _, here=machine: dict(here))
+        steps = iter(range(100))
+        last = number == len(machines) - 1
+        with contextlib.nullcontext() if last else pytest.raises(StoppedError):
+            train(run, should_stop=lambda steps=steps, last=last: next(steps) == 1 and not last)
+    result = store.folder(run).result()
+    assert result["environment"]["device_name"] == "B"
+    assert result["earlier_environments"] == [machines[0]]
+    assert summarise([run], store, "top1").uncommitted == {run.name}
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,10 @@ def _run(cell: Cell, store: Store, metric: str) -> dict[str, Any]:
     metrics = folder.read_json("metrics.json") if (folder.path / "metrics.json").is_file() else []
     environment = record.get("environment", {})
     provenance = [(k.replace("_", " "), v) for k, v in environment.items() if v is not None]
+    earlier = record.get("earlier_environments", [])
+    for before in earlier:
+        other = [f"{k.replace('_', ' ')} {v}" for k, v in before.items() if v != environment.get(k)]
+        provenance.append(("before an interruption", ", ".join(other)))
     for key in ("id", "weights_sha256", "teacher_sha256", "dataset_fingerprint", "seconds"):
         if record.get(key) is not None:
             provenance.append((key.replace("_", " "), record[key]))
@@ -165,6 +169,7 @@ def _run(cell: Cell, store: Store, metric: str) -> dict[str, Any]:
         "curve": _curve([m[f"test_{metric}"] for m in metrics if f"test_{metric}" in m]),
         "provenance": provenance,
         "environment": environment,
+        "earlier": earlier,
         "config": json.dumps(cell.run.config, indent=1, ensure_ascii=False),
     }
 
@@ -201,7 +206,8 @@ def _made(runs: list[dict[str, Any]]) -> list[tuple[str, str]]:
     }  # fmt: skip
     made = []
     for key, title in keys.items():
-        values = {str(r["environment"][key]) for r in runs if r["environment"].get(key) is not None}
+        environments = [e for r in runs for e in (r["environment"], *r["earlier"])]
+        values = {str(e[key]) for e in environments if e.get(key) is not None}
         if values:
             made.append((title, ", ".join(sorted(values))))
     return made

@@ -104,7 +104,8 @@ def summarise(
             teachers.add(record.get("teacher_sha256"))
             if run.config["train"]["precision"] == "auto":
                 automatic.add(environment.get("precision"))
-            if environment.get("clean") is False:
+            earlier = record.get("earlier_environments", [])
+            if any(e.get("clean") is False for e in (environment, *earlier)):
                 uncommitted.add(run.name)
         elif state == "undefined":
             undefined = str(folder.read_json("failure.json")["reason"])

@@ -126,11 +126,15 @@ def conditions(stored: RunFolder, again: RunFolder) -> list[str]:
         "device_name", "instructions", "threads", "precision", "tf32", "torch", "numpy", "system",
         "commit",
     )  # fmt: skip
-    return [
+    found = [
         f"{k}: {old.get(k, 'not recorded')} then, {new.get(k)} now"
         for k in keys
         if old.get(k) != new.get(k)
     ]
+    for before in records[0].get("earlier_environments", []):
+        other = [f"{k} {before.get(k)}" for k in keys if before.get(k, old.get(k)) != old.get(k)]
+        found.append(f"it was interrupted, and began with another {', '.join(other) or 'host'}")
+    return found
 
 
 __all__ = ["conditions", "differences", "find", "train_again"]

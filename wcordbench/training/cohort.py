@@ -315,6 +315,7 @@ class Cohort:
             run, folder, setup, size, channels, classes, len(self.batches), self.device,
             self.fingerprint, self.teacher_sha256 if run.config["method"]["terms"] else None,
         )  # fmt: skip
+        learner.environment = self.environment
         if learner.resume():
             self.report(
                 {
@@ -412,6 +413,7 @@ class Cohort:
                     "compile": learner.compiled,
                     "images": "streamed" if self.dataset.streamed else "in memory",
                 },
+                **({"earlier_environments": learner.earlier} if learner.earlier else {}),
                 "started": self.started,
                 "ended": time.time(),
             }

@@ -109,6 +109,9 @@ class Learner:
         self.optimizer = self._optimizer()
         #: of the student's weights, once the ordinary protocol begins, where it asks for one
         self.average: Average | None = None
+        #: the machine and the code that train, and those that trained before an interruption
+        self.environment: dict[str, Any] = {}
+        self.earlier: list[dict[str, Any]] = []
         #: what no checkpoint holds
         self.plain = Plain(self.student, self.objective)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -351,6 +354,7 @@ class Learner:
                 "metrics": self.metrics,
                 "seconds": self.clock.split(keep=True),
                 "precision": self.precision,
+                "environments": [*self.earlier, self.environment],
                 "average": None if self.average is None else self.average.state_dict(),
             },
             buffer,
@@ -398,6 +402,7 @@ class Learner:
         self.correct.copy_(state["correct"])
         self.seen, self.metrics = state["seen"], state["metrics"]
         self.clock = Clock(state["seconds"])
+        self.earlier = [e for e in state.get("environments", []) if e != self.environment]
         # It ends as it began, also on a device where "auto" means something else.
         self.precision = state.get("precision", self.precision)
         return True
