@@ -57,7 +57,11 @@ def weights_of_teacher(
                 f" what was there, or {remedy}"
             )
         if not path.is_file():
-            raise UserError(f"{path}, the teacher's weights, is missing; {remedy}")
+            raise UserError(
+                f"{path}, the teacher's weights, is missing; copy it there from where the teacher"
+                f" was trained, or {remedy} (its other students are then not comparable with"
+                " those to come, unless wcordbench rerun says that it gives the same bits)"
+            )
         return path, expected, remedy
     if run.checkpoint is None:
         raise ValueError(f"{run.name} has a teacher that is neither a run nor a checkpoint")
