@@ -15,7 +15,7 @@ from PIL import Image
 from wcordbench.cli.main import main
 from wcordbench.data.digits import digits
 from wcordbench.results.evaluations import FILE, evaluations
-from wcordbench.results.store import RunFolder, Store
+from wcordbench.results.store import RunFolder, StorageError, Store
 from wcordbench.results.verify import verify
 from wcordbench.suite import Run, expand, load_suite
 from wcordbench.training.cohort import Cohort
@@ -189,6 +189,19 @@ def test_a_name_belongs_to_its_images(folder: Path, capsys: pytest.CaptureFixtur
         "--data", str(folder),
     )  # fmt: skip
     assert code == 2 and "of other images" in err
+
+
+def test_a_score_that_cannot_be_stored_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise StorageError(f"{path} cannot be written (No space left on device)")
+
+    monkeypatch.setattr("wcordbench.results.evaluations.write_atomic", full)
+    code, out, err = _call(capsys, "evaluate", _stored(folder).path.name, "--dataset", "digits")
+    assert (code, out) == (2, "")
+    assert "digits: top1" in err and "; this is not stored: " in err and "No space left" in err
+    assert not (_stored(folder).path / FILE).exists()
 
 
 def test_a_measurement_of_other_weights_is_found(

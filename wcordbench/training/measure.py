@@ -82,10 +82,14 @@ def measure(
             f"{folder.path.name} has a measurement {name!r} of other images; give this one"
             " another --name"
         )
-    add(folder, name, record)
     scores = ", ".join(f"{key} {value:.2f}%" for key, value in record["scores"].items())
     weak = "" if record.get("converged", True) else " (the classifier did not converge)"
-    return f"{folder.path.name}: {name}: {scores} on {record['images']} images{weak}"
+    line = f"{folder.path.name}: {name}: {scores} on {record['images']} images{weak}"
+    try:
+        add(folder, name, record)
+    except UserError as error:  # what took long is not lost with the disk
+        raise UserError(f"{line}; this is not stored: {error}") from None
+    return line
 
 
 def measure_accuracy(
