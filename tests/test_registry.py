@@ -260,3 +260,57 @@ def test_a_suite_of_plugins_trains(
     registry.forget_plugins()
     student = load_student(name, "results", plugins=[PLUGINS / "tiny.py"])
     assert student.card.classes == ("across", "down")
+
+
+def test_options_and_a_first_stage_are_inherited(tmp_path: Path) -> None:
+    """Of this package's methods, and of a file beside the plugin; under other names as well."""
+    (tmp_path / "parts_of_mine.py").write_text(
+        "from wcordbench.methods.crd import CRD as Contrast\nclass Between(Contrast):\n    pass\n"
+    )
+    (tmp_path / "mine.py").write_text(
+        "import parts_of_mine\n"
+        "from wcordbench.methods.ab import ActivationBoundaries\n"
+        "from wcordbench.methods.base import Method\n"
+        "from wcordbench.registry import register_method\n"
+        "@register_method('closer', beta=1.0)\n"
+        "class Closer(parts_of_mine.Between):\n    pass\n"
+        "@register_method('bound', beta=1.0)\n"
+        "class Bound(ActivationBoundaries):\n    pass\n"
+        "class Own(Method):\n"
+        "    def __init__(self, setup, *, power: int = 2):\n        super().__init__(setup)\n"
+        "@register_method('own', beta=1.0)\n"
+        "class Mine(Own):\n    pass\n"
+        "@register_method('bare', beta=1.0)\n"
+        "class Bare(Method):\n    pass\n"
+    )
+    registry.add_plugin(tmp_path / "mine.py")
+    found = registry.catalogue("method")
+    assert found["closer"].options == found["crd"].options and not found["closer"].two_stage
+    assert found["bound"].options == found["ab"].options and found["bound"].two_stage
+    assert list(found["own"].options) == ["power"]
+    assert not found["bare"].options and not found["bare"].two_stage
+
+
+@pytest.mark.parametrize(
+    ("signature", "said"),
+    [
+        ("setup, scale: float = 1.0", r"line 4: 'scale' of __init__ is positional.*write '\*,'"),
+        (
+            "setup, *, scale: float = 1.0, **more",
+            "'more' of __init__ takes arguments without names",
+        ),
+        ("setup, *more", "'more' of __init__ takes arguments without names"),
+    ],
+)
+def test_options_that_a_suite_could_not_set_are_refused(
+    signature: str, said: str, tmp_path: Path
+) -> None:
+    """Their defaults would be trained with, and be no part of a run's identity."""
+    (tmp_path / "mine.py").write_text(
+        "from wcordbench.registry import register_method\n"
+        "@register_method('mine', beta=1.0)\n"
+        "class Mine:\n"
+        f"    def __init__(self, {signature}):\n        pass\n"
+    )
+    with pytest.raises(UserError, match=said):
+        registry.add_plugin(tmp_path / "mine.py")

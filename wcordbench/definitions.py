@@ -15,12 +15,13 @@ import itertools
 import math
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from wcordbench import options as option_types
+from wcordbench.bases import inherited
 from wcordbench.errors import UserError
 from wcordbench.imports import beside
 
@@ -32,6 +33,8 @@ DECORATORS: dict[str, Kind] = {
     "register_dataset": "dataset",
 }
 PACKAGE = Path(__file__).parent
+#: the base of all methods: it has no option, and no first stage
+_METHOD = PACKAGE / "methods" / "base.py"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 #: what a suite says of any method: an option of such a name would never be reached
 RESERVED = ("name", "label", "gamma", "alpha", "beta", "schedule", "lr_factor", "train")
@@ -181,16 +184,16 @@ def _entry(
     for keyword in decorator.keywords:
         _check_meta(f"{shown(file)} line {keyword.value.lineno}", kind, str(keyword.arg), meta)
     init: ast.FunctionDef | None = node if isinstance(node, ast.FunctionDef) else None
-    two_stage = bool(meta.get("two_stage", False))
+    two_stage, source = bool(meta.get("two_stage", False)), file
     if isinstance(node, ast.ClassDef):
-        for item in node.body:
-            if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-                init = item
-            elif isinstance(item, ast.FunctionDef) and item.name == "first_stage":
-                two_stage = True
+        if (found := inherited(node, file, "__init__", _METHOD)) is not None:
+            source, init = found
+        two_stage = two_stage or inherited(node, file, "first_stage", _METHOD) is not None
     doc = (ast.get_docstring(node) or "").strip().splitlines()
     summary = doc[0] if doc else ""
-    options = _options(file, init, RESERVED if kind == "method" else ())
+    if init is not None and kind != "model":
+        _check_signature(source, init, 2 if kind == "method" else 1, meta.get("preset", {}))
+    options = _options(source, init, RESERVED if kind == "method" else ())
     for unknown in set(meta.get("added", ())) - set(options) if kind != "model" else ():
         raise UserError(f"{where}: added names {unknown!r}, which is no option")
     if kind == "dataset":  # what the decorator has fixed for this name is no option
@@ -244,6 +247,34 @@ def _check_meta(where: str, kind: Kind, key: str, meta: dict[str, Any]) -> None:
             raise UserError(f"{where}: {key} of register_{kind} must be {what}, not {meta[key]!r}")
     elif kind != "model":
         raise UserError(f"{where}: register_{kind} takes no {key!r}{nearest(key, known)}")
+
+
+def _check_signature(
+    file: Path, init: ast.FunctionDef, usual: int, preset: Mapping[str, Any]
+) -> None:
+    """Refuse arguments that a suite would never set.
+
+    Args:
+        file: where it is.
+        init: a constructor, or a dataset's loader.
+        usual: how many arguments it is called with.
+        preset: what the decorator fixes beside them.
+
+    Raises:
+        UserError: it has others that are not keyword-only, or takes any.
+    """
+    where, given = f"{shown(file)} line {init.lineno}", [*init.args.posonlyargs, *init.args.args]
+    odd = [a.arg for a in given[usual:] if a.arg not in preset]
+    if odd:
+        raise UserError(
+            f"{where}: {odd[0]!r} of {init.name} is positional, and options are keyword-only;"
+            " write '*,' before it"
+        )
+    if (more := init.args.vararg or init.args.kwarg) is not None:
+        raise UserError(
+            f"{where}: {more.arg!r} of {init.name} takes arguments without names; name the options"
+            " after '*,' with their types and defaults"
+        )
 
 
 def _options(

@@ -145,6 +145,20 @@ def _resolved(name: str, folder: Path) -> list[tuple[str, Path]]:
     return found
 
 
+def source_of(name: str, folder: Path) -> Path | None:
+    """The file of a module of this package, or of the user's own; None for any other.
+
+    Args:
+        name: the module's full name.
+        folder: of the file that imports it.
+    """
+    if name.partition(".")[0] == _PACKAGE.name:
+        place = _PACKAGE.parent.joinpath(*name.split("."))
+        files = [place.with_suffix(".py"), place / "__init__.py"]
+        return next((f for f in files if f.is_file()), None)
+    return dict(_resolved(name, folder)).get(name)
+
+
 def _is_own(file: Path) -> bool:
     paths = sysconfig.get_paths()
     library = [Path(paths[key]).resolve() for key in ("stdlib", "platstdlib")]
@@ -152,4 +166,4 @@ def _is_own(file: Path) -> bool:
     return not installed and not file.is_relative_to(_PACKAGE)
 
 
-__all__ = ["beside", "digest", "forget", "own_imports", "parcel"]
+__all__ = ["beside", "digest", "forget", "own_imports", "parcel", "source_of"]
