@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,8 +52,11 @@ def _class(
     file: Path, module: str, name: str, seen: tuple[Path, ...]
 ) -> tuple[Path, ast.ClassDef] | None:
     """The class that a file knows by a name, of a module where the name says one."""
-    tree = _parsed(file, file.stat().st_mtime_ns) if file not in seen else None
-    for node in tree.body if tree is not None else ():
+    body: list[ast.stmt] = []
+    if file not in seen:
+        with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            body = parsed(file, file.stat().st_mtime_ns).body  # importing it says what is wrong
+    for node in body:
         if isinstance(node, ast.ClassDef) and not module and node.name == name:
             return file, node
         if isinstance(node, ast.ImportFrom) and not node.level and not module:
@@ -74,11 +78,14 @@ def _elsewhere(
 
 
 @functools.cache
-def _parsed(file: Path, mtime_ns: int) -> ast.Module | None:  # noqa: ARG001
-    try:
-        return ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return None  # importing it says what is wrong
+def parsed(file: Path, mtime_ns: int) -> ast.Module:  # noqa: ARG001
+    """A file's syntax tree, parsed once as long as the file stays.
+
+    Raises:
+        OSError: it cannot be read.
+        SyntaxError, ValueError, RecursionError, MemoryError: it is not valid Python.
+    """
+    return ast.parse(file.read_text(encoding="utf-8-sig"))
 
 
-__all__ = ["inherited"]
+__all__ = ["inherited", "parsed"]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wcordbench import options as option_types
-from wcordbench.bases import inherited
+from wcordbench.bases import inherited, parsed
 from wcordbench.errors import UserError
 from wcordbench.imports import beside
 
@@ -139,10 +139,9 @@ def scan(file: Path) -> list[Entry]:
 
 
 @functools.cache
-def _scan(file: Path, mtime_ns: int) -> list[Entry]:  # noqa: ARG001
+def _scan(file: Path, mtime_ns: int) -> list[Entry]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        tree = ast.parse(text)
+        tree = parsed(file, mtime_ns)
     except SyntaxError as error:
         raise UserError(
             f"{shown(file)} line {error.lineno} is not valid Python: {error.msg}"
@@ -188,7 +187,8 @@ def _entry(
     if isinstance(node, ast.ClassDef):
         if (found := inherited(node, file, "__init__", _METHOD)) is not None:
             source, init = found
-        two_stage = two_stage or inherited(node, file, "first_stage", _METHOD) is not None
+        if kind == "method" and not two_stage:
+            two_stage = inherited(node, file, "first_stage", _METHOD) is not None
     doc = (ast.get_docstring(node) or "").strip().splitlines()
     summary = doc[0] if doc else ""
     if init is not None and kind != "model":

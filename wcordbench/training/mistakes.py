@@ -32,6 +32,11 @@ def scalar(loss: Any, method: nn.Module) -> Tensor:
     )
 
 
+def defines(method: Method, hook: str) -> bool:
+    """Whether a method has a hook of its own."""
+    return getattr(type(method), hook) is not getattr(Method, hook)
+
+
 def check_taught(method: Method, loss: Tensor, *student: Features) -> bool:
     """See that a method's loss has a gradient for the student.
 
@@ -49,8 +54,7 @@ def check_taught(method: Method, loss: Tensor, *student: Features) -> bool:
     Raises:
         UserError: it has none.
     """
-    hooks = ("adapt", "cross_entropy", "first_stage")
-    if any(getattr(type(method), h) is not getattr(Method, h) for h in hooks):
+    if any(defines(method, hook) for hook in ("adapt", "cross_entropy", "first_stage")):
         return True
     if _reaches(loss, student, method.setup.student_classifier):
         return True
@@ -188,4 +192,4 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(part)
 
 
-__all__ = ["Given", "Plain", "check_taught", "scalar", "tensors"]
+__all__ = ["Given", "Plain", "check_taught", "defines", "scalar", "tensors"]

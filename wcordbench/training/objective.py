@@ -14,7 +14,7 @@ from wcordbench import models, ramp, registry
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Batch, Features, Method, SecondView, Setup, cross_entropy
 from wcordbench.suite.schema import MethodSpec, located, phrase
-from wcordbench.training.mistakes import check_taught, scalar
+from wcordbench.training.mistakes import check_taught, defines, scalar
 
 
 class Objective(nn.Module):
@@ -63,7 +63,7 @@ class Objective(nn.Module):
     @property
     def adapting(self) -> list[Method]:
         """The term, if there is one, by which the prediction is not the student's alone."""
-        return [m for m in self.methods if _defines(m, "adapt")]
+        return [m for m in self.methods if defines(m, "adapt")]
 
     @property
     def adapts(self) -> bool:
@@ -85,12 +85,12 @@ class Objective(nn.Module):
     @property
     def prepares(self) -> bool:
         """Whether a term wants to see the teacher's training set before training."""
-        return any(_defines(m, "prepare") for m in self.methods)
+        return any(defines(m, "prepare") for m in self.methods)
 
     def prepare(self, teacher: Iterable[tuple[Features, Tensor]]) -> None:
         """Let the terms see it; see :meth:`Method.prepare`."""
         for method in self.methods:
-            if _defines(method, "prepare"):
+            if defines(method, "prepare"):
                 method.prepare(teacher)
 
     def adapt(
@@ -117,7 +117,7 @@ class Objective(nn.Module):
 
     def loss(self, student: Features, teacher: Features | None, batch: Batch) -> Tensor:
         """The loss of a batch of features that :meth:`adapt` has given, a scalar."""
-        own = (m.cross_entropy for m in self.methods if _defines(m, "cross_entropy"))
+        own = (m.cross_entropy for m in self.methods if defines(m, "cross_entropy"))
         loss = self.gamma * next(own, cross_entropy)(student, batch)
         for weight, schedule, method in zip(
             self.weights, self.schedules, self.methods, strict=True
@@ -125,9 +125,10 @@ class Objective(nn.Module):
             if schedule is not None:
                 weight *= ramp.factor(schedule, batch.epoch, batch.epochs)
             term = scalar(method(student, teacher, batch), method)
-            views = [student, batch.second.student] if batch.second else [student]
-            if method not in self._taught and check_taught(method, term, *views):
-                self._taught.add(method)
+            if method not in self._taught:
+                views = [student, batch.second.student] if batch.second else [student]
+                if check_taught(method, term, *views):
+                    self._taught.add(method)
             loss = loss + weight * term
         return loss
 
@@ -168,10 +169,6 @@ def adapting(term: dict[str, Any]) -> bool:
     """Whether a term of a configuration changes what the student predicts."""
     kind = registry.get("method", term["name"]).load()
     return kind.adapt is not Method.adapt
-
-
-def _defines(method: Method, hook: str) -> bool:
-    return getattr(type(method), hook) is not getattr(Method, hook)
 
 
 def objective(
