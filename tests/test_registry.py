@@ -249,6 +249,7 @@ def test_a_suite_of_plugins_trains(
     # A comment more, and none of the runs is the suite's: that is said.
     shutil.copy(PLUGINS / "tiny.yaml", tmp_path / "tiny.yaml")
     shutil.copy(file, tmp_path / "tiny.py")
+    (tmp_path / "results" / "runs" / "leftover").mkdir()  # of whatever suite
     monkeypatch.setattr(sys, "argv", ["wcordbench", "table", "tiny.yaml"])
     with pytest.raises(SystemExit) as left:
         main()
@@ -289,6 +290,80 @@ def test_options_and_a_first_stage_are_inherited(tmp_path: Path) -> None:
     assert found["bound"].options == found["ab"].options and found["bound"].two_stage
     assert list(found["own"].options) == ["power"]
     assert not found["bare"].options and not found["bare"].two_stage
+
+
+#: how a plugin may import the classes that it inherits from, and what they are called then
+IMPORTS = {
+    "a module of a package": ("from wcordbench.methods import crd, ab", "crd.CRD",
+                              "ab.ActivationBoundaries"),
+    "under another name": ("from wcordbench.methods import crd as c, ab as a", "c.CRD",
+                           "a.ActivationBoundaries"),
+    "a package": ("import wcordbench.methods.crd, wcordbench.methods.ab",
+                  "wcordbench.methods.crd.CRD", "wcordbench.methods.ab.ActivationBoundaries"),
+    "all of a module": ("from wcordbench.methods.crd import *\n"
+                        "from wcordbench.methods.ab import *", "CRD", "ActivationBoundaries"),
+    "a package of one's own": ("from own_parts import Between\nimport own_parts.inner.last",
+                               "Between", "own_parts.inner.last.Last"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(IMPORTS))
+def test_bases_are_found_however_they_are_imported(case: str, tmp_path: Path) -> None:
+    inner = tmp_path / "own_parts" / "inner"
+    inner.mkdir(parents=True)
+    (tmp_path / "own_parts" / "__init__.py").write_text("from .between import Between\n")
+    (tmp_path / "own_parts" / "between.py").write_text(
+        "from wcordbench.methods.crd import CRD\nclass Between(CRD):\n    pass\n"
+    )
+    (inner / "__init__.py").touch()
+    (inner / "first.py").write_text(
+        "from wcordbench.methods import ab\nclass First(ab.ActivationBoundaries):\n    pass\n"
+    )
+    (inner / "last.py").write_text(
+        "from own_parts.inner.first import First as F\nfrom . import first\n"
+        "class Last(first.First):\n    pass\n"
+    )
+    line, contrast, bound = IMPORTS[case]
+    (tmp_path / "mine.py").write_text(
+        f"{line}\nfrom wcordbench.registry import register_method\n"
+        f"@register_method('closer', beta=1.0)\nclass Closer({contrast}):\n    pass\n"
+        f"@register_method('bound', beta=1.0)\nclass Bound({bound}):\n    pass\n"
+    )
+    registry.add_plugin(tmp_path / "mine.py")
+    found = registry.catalogue("method")
+    assert found["closer"].options == found["crd"].options and not found["closer"].two_stage
+    assert found["bound"].options == found["ab"].options and found["bound"].two_stage
+    found["closer"].load()
+
+
+def test_an_option_that_only_importing_shows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from wcordbench.methods.base import Method\n"
+        "from wcordbench.registry import register_method\n"
+        "def base():\n"
+        "    class Base(Method):\n"
+        "        def __init__(self, setup, *, power: int = 2):\n"
+        "            super().__init__(setup)\n"
+        "    return Base\n"
+        "@register_method('mine', beta=1.0)\n"
+        "class Mine(base()):\n    pass\n"
+    )
+    registry.add_plugin(tmp_path / "mine.py")
+    with pytest.raises(UserError, match=r"mine\.py: Mine takes 'power', which reading the file"):
+        registry.get("method", "mine").load()
+
+
+def test_a_models_inherited_constructor_takes_what_it_likes(tmp_path: Path) -> None:
+    """Networks have no options that a suite could set."""
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\nfrom wcordbench.registry import register_model\n"
+        "class Base(nn.Module):\n"
+        "    def __init__(self, num_classes, in_channels, image_size, *, norm=nn.BatchNorm2d):\n"
+        "        super().__init__()\n"
+        "@register_model('mine')\nclass Mine(Base):\n    pass\n"
+    )
+    registry.add_plugin(tmp_path / "mine.py")
+    assert registry.get("model", "mine").load()
 
 
 @pytest.mark.parametrize(

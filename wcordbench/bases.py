@@ -6,9 +6,26 @@ import ast
 import contextlib
 import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from wcordbench.imports import source_of
+from wcordbench.imports import absolute, source_of
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file whose classes are looked at.
+
+    Attributes:
+        file: where it is.
+        folder: of the plugin, beside which its imports are found; of the file itself where it
+            is of this package.
+        module: its full name, empty for a plugin itself.
+    """
+
+    file: Path
+    folder: Path
+    module: str = ""
 
 
 def inherited(
@@ -26,55 +43,74 @@ def inherited(
         The file that defines it and its definition; None where none does, or where a base's
         source is not found.
     """
-    for place, of in _lineage(node, file, ()):
-        if place != until:
-            for item in of.body:
-                if isinstance(item, ast.FunctionDef) and item.name == name:
-                    return place, item
+    for place, of in _lineage(node, Source(file, file.parent), until, ()):
+        for item in of.body:
+            if isinstance(item, ast.FunctionDef) and item.name == name:
+                return place, item
     return None
 
 
 def _lineage(
-    node: ast.ClassDef, file: Path, seen: tuple[ast.ClassDef, ...]
+    node: ast.ClassDef, source: Source, until: Path, seen: tuple[ast.ClassDef, ...]
 ) -> Iterator[tuple[Path, ast.ClassDef]]:
     """A class and its bases, each before its own."""
-    if node in seen:
+    if node in seen or source.file == until:
         return
-    yield file, node
+    yield source.file, node
     for base in node.bases:
-        module, _, name = ast.unparse(base).rpartition(".")
-        found = _class(file, module, name, ())
+        found = _class(source, ast.unparse(base), ())
         if found is not None:
-            yield from _lineage(found[1], found[0], (*seen, node))
+            yield from _lineage(found[1], found[0], until, (*seen, node))
 
 
 def _class(
-    file: Path, module: str, name: str, seen: tuple[Path, ...]
-) -> tuple[Path, ast.ClassDef] | None:
-    """The class that a file knows by a name, of a module where the name says one."""
+    source: Source, name: str, seen: tuple[tuple[Path, str], ...]
+) -> tuple[Source, ast.ClassDef] | None:
+    """The class that a file knows by a name, which may begin with that of a module."""
     body: list[ast.stmt] = []
-    if file not in seen:
+    key = source.file, name
+    if key not in seen:
         with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-            body = parsed(file, file.stat().st_mtime_ns).body  # importing it says what is wrong
-    for node in body:
-        if isinstance(node, ast.ClassDef) and not module and node.name == name:
-            return file, node
-        if isinstance(node, ast.ImportFrom) and not node.level and not module:
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    return _elsewhere(node.module or "", alias.name, file, seen)
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                if module and (alias.asname or alias.name) == module:
-                    return _elsewhere(alias.name, name, file, seen)
+            # importing it says what is wrong
+            body = parsed(source.file, source.file.stat().st_mtime_ns).body
+    for node in reversed(body):  # the last of a name counts
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return source, node
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        module = absolute(node, source.module, source.file)
+        for alias in node.names:
+            rest = _rest(name, alias.asname or alias.name)
+            if alias.name == "*":
+                target = f"{module}.{name}"
+            elif rest is None:
+                continue
+            else:
+                target = ".".join(filter(None, [module, alias.name, rest]))
+            found = _elsewhere(target, source, (*seen, key))
+            if found is not None or alias.name != "*":
+                return found
     return None
 
 
+def _rest(name: str, bound: str) -> str | None:
+    """What follows a name that an import has bound; None where it is another."""
+    if name == bound:
+        return ""
+    return name.removeprefix(f"{bound}.") if name.startswith(f"{bound}.") else None
+
+
 def _elsewhere(
-    module: str, name: str, file: Path, seen: tuple[Path, ...]
-) -> tuple[Path, ast.ClassDef] | None:
-    source = source_of(module, file.parent)
-    return None if source is None else _class(source, "", name, (*seen, file))
+    target: str, source: Source, seen: tuple[tuple[Path, str], ...]
+) -> tuple[Source, ast.ClassDef] | None:
+    """The class of a full name: of the longest module that it begins with."""
+    parts = target.split(".")
+    for i in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:i])
+        file = source_of(module, source.folder)
+        if file is not None:
+            return _class(Source(file, source.folder, module), ".".join(parts[i:]), seen)
+    return None
 
 
 @functools.cache
@@ -88,4 +124,4 @@ def parsed(file: Path, mtime_ns: int) -> ast.Module:  # noqa: ARG001
     return ast.parse(file.read_text(encoding="utf-8-sig"))
 
 
-__all__ = ["inherited", "parsed"]
+__all__ = ["Source", "inherited", "parsed"]

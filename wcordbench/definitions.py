@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import itertools
 import math
 import re
@@ -76,8 +77,27 @@ class Entry:
         return not self.file.is_relative_to(PACKAGE)
 
     def load(self) -> Any:
-        """Import the defining file and return the registered class or function."""
-        return getattr(import_file(self.file), self.qualname)
+        """Import the defining file and return the registered class or function.
+
+        Raises:
+            UserError: it cannot be imported, or a method takes an argument that its source, and
+                with it no suite and no run's identity, does not show.
+        """
+        found = getattr(import_file(self.file), self.qualname)
+        if self.kind == "method":
+            self._check_read(found)
+        return found
+
+    def _check_read(self, found: Any) -> None:
+        parameters = list(inspect.signature(found.__init__).parameters.values())[2:]
+        for parameter in parameters:
+            several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if parameter.name not in self.options and not several:
+                raise UserError(
+                    f"{shown(self.file)}: {self.qualname} takes {parameter.name!r}, which reading"
+                    " the file does not show; import its base by name at the top of the file, or"
+                    f" define __init__ in {self.qualname} with its options"
+                )
 
     def arguments(self, options: dict[str, Any]) -> dict[str, Any]:
         """Options as a run's configuration holds them, as arguments: JSON has no tuples."""
@@ -185,10 +205,12 @@ def _entry(
     init: ast.FunctionDef | None = node if isinstance(node, ast.FunctionDef) else None
     two_stage, source = bool(meta.get("two_stage", False)), file
     if isinstance(node, ast.ClassDef):
-        if (found := inherited(node, file, "__init__", _METHOD)) is not None:
-            source, init = found
-        if kind == "method" and not two_stage:
-            two_stage = inherited(node, file, "first_stage", _METHOD) is not None
+        if kind == "method":
+            source, init = inherited(node, file, "__init__", _METHOD) or (file, None)
+            two_stage = two_stage or inherited(node, file, "first_stage", _METHOD) is not None
+        else:
+            own = (n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+            init = next(own, None)
     doc = (ast.get_docstring(node) or "").strip().splitlines()
     summary = doc[0] if doc else ""
     if init is not None and kind != "model":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 from wcordbench.errors import UserError
 
@@ -59,6 +60,14 @@ _CAPS = {
 }
 
 
+def capabilities() -> dict[str, Any] | None:
+    """What PyTorch says that this CPU can do; older versions say nothing, which is None."""
+    import torch
+
+    asked = getattr(torch.cpu, "get_capabilities", None)
+    return None if asked is None else dict(asked())
+
+
 def instructions() -> str:
     """The instruction sets that PyTorch and its convolutions use on this CPU.
 
@@ -67,12 +76,15 @@ def instructions() -> str:
     processor takes those of an older one.
 
     Returns:
-        PyTorch's and oneDNN's, as ``AVX512 AVX512_CORE_AMX``.
+        PyTorch's and oneDNN's, as ``AVX512 AVX512_CORE_AMX``; PyTorch's alone where it does not
+        say what the processor can do.
     """
     import torch
 
-    own = torch.backends.cpu.get_cpu_capability()
-    known = torch.cpu.get_capabilities()
+    own = str(torch.backends.cpu.get_cpu_capability())
+    known = capabilities()
+    if known is None:
+        return own
     kernels = [name for name, needed in _KERNELS.items() if known.get(needed)]
     cap = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
     cap = _CAPS.get(cap, cap)
@@ -82,4 +94,4 @@ def instructions() -> str:
     return f"{own} {kernels[0] if kernels else 'DEFAULT'}"
 
 
-__all__ = ["available", "instructions"]
+__all__ = ["available", "capabilities", "instructions"]

@@ -105,17 +105,31 @@ def _imported(module: str, path: Path) -> Iterator[str]:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return  # importing it says what is wrong
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parts = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join(filter(None, [*parts, base]))
+            base = absolute(node, module, path)
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names if base)
+
+
+def absolute(node: ast.Import | ast.ImportFrom, module: str, path: Path) -> str:
+    """The full name of the module that ``from … import`` names; empty for ``import``.
+
+    Args:
+        node: the statement.
+        module: the full name of the file that it stands in, empty for a plugin.
+        path: that file.
+    """
+    if isinstance(node, ast.Import):
+        return ""
+    base = node.module or ""
+    if not node.level:
+        return base
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+    return ".".join(filter(None, [*parts, base]))
 
 
 def _resolved(name: str, folder: Path) -> list[tuple[str, Path]]:
@@ -136,7 +150,7 @@ def _resolved(name: str, folder: Path) -> list[tuple[str, Path]]:
         if spec is None:
             return found
         origin = Path(spec.origin).resolve() if spec.origin and spec.has_location else None
-        if origin is not None and origin.suffix == ".py" and _is_own(origin):
+        if origin is not None and origin.suffix == ".py" and is_own(origin):
             found.append((full, origin))
         locations = spec.submodule_search_locations
         if locations is None:
@@ -159,11 +173,12 @@ def source_of(name: str, folder: Path) -> Path | None:
     return dict(_resolved(name, folder)).get(name)
 
 
-def _is_own(file: Path) -> bool:
+def is_own(file: Path) -> bool:
+    """Whether a file is neither installed, nor of the standard library or of this package."""
     paths = sysconfig.get_paths()
     library = [Path(paths[key]).resolve() for key in ("stdlib", "platstdlib")]
     installed = _INSTALLED & set(file.parts) or any(file.is_relative_to(p) for p in library)
     return not installed and not file.is_relative_to(_PACKAGE)
 
 
-__all__ = ["beside", "digest", "forget", "own_imports", "parcel", "source_of"]
+__all__ = ["absolute", "beside", "digest", "forget", "is_own", "own_imports", "parcel", "source_of"]

@@ -71,7 +71,7 @@ def register_method(name: str, **meta: Any) -> Callable[[T], T]:  # noqa: ARG001
     (the method's own loss), and ``schedule``, how beta changes over the epochs unless a suite
     says otherwise (see :func:`wcordbench.ramp.factor`). Keyword-only arguments of ``__init__``
     are its options, none of which may be called as one of :data:`RESERVED`; a class that defines
-    ``first_stage`` has one, and one that inherits it says ``two_stage=True``.
+    ``first_stage``, or inherits it, has one.
     ``added``: names of options that came after runs of the method were stored; at their
     defaults they are no part of a run's identity (for datasets, too).
     """

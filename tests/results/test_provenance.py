@@ -11,6 +11,7 @@ import torch
 
 from wcordbench.devices import instructions
 from wcordbench.results import provenance
+from wcordbench.training.precision import resolve
 
 
 @pytest.fixture
@@ -91,6 +92,14 @@ def test_the_instruction_sets(case: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(known, True))
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
     assert instructions().split()[1] == expected
+
+
+def test_an_older_pytorch_does_not_say_what_the_processor_can_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert instructions() == torch.backends.cpu.get_cpu_capability()
+    assert resolve("auto", torch.device("cpu")) == "fp32"
 
 
 def test_uncommitted_code_is_said_in_the_table(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from wcordbench.data import base
 from wcordbench.data.base import Dataset, Images
 from wcordbench.errors import UserError
+from wcordbench.methods.kd import KD
 from wcordbench.results.store import Store
 from wcordbench.suite import Run, expand, load_suite
 
@@ -83,6 +84,20 @@ def test_methods_are_tried_as_well(odd: Callable[..., Run], train: Train, tmp_pa
     train(run.teacher, store=store)
     train(run, store=store)
     assert store.folder(run).state == "done"
+
+
+def test_a_mistake_of_a_method_is_not_taken_for_one_of_the_batch_size(
+    odd: Callable[..., Run], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, store = odd("resnet8", 4, "kd", "resnet14"), Store(tmp_path / "new")
+    assert run.teacher is not None
+    train(run.teacher, store=store)
+    forward = KD.forward
+    monkeypatch.setattr(
+        KD, "forward", lambda self, student, *more: forward(self, student.detach(), *more)
+    )
+    train(run, store=store)
+    assert "without a gradient" in store.folder(run).failure()["reason"]
 
 
 @pytest.mark.parametrize("metric", ["top5", "top1"])

@@ -21,6 +21,7 @@ from wcordbench.suite import Run, expand, load_suite
 from wcordbench.training.correlations import correlation_differences
 from wcordbench.training.deploy import load_student, packed
 from wcordbench.training.learner import Learner
+from wcordbench.training.prediction import require_network
 
 Train = Callable[..., list[dict[str, Any]]]
 CPU = torch.device("cpu")
@@ -110,6 +111,14 @@ def test_class_correlations_are_of_what_it_predicts(
     known, _ = logits_of(load_student(store.folder(run).path).network, small)
     expected = [torch.corrcoef(x.double().T) for x in (known, logits)]
     assert torch.allclose(torch.from_numpy(found), (expected[0] - expected[1]).abs(), atol=1e-5)
+
+
+def test_a_teachers_plugin_is_needed_where_its_parts_predict(adapted: dict[str, Run]) -> None:
+    config = {**adapted["simkd"].config, "plugins": {"model mine": "0" * 16}}
+    with pytest.raises(UserError, match="made of the model mine, which a plugin registers"):
+        require_network("run", config)
+    terms = [{"name": "kd", "weight": 1.0, "options": {}}]
+    require_network("run", {**config, "method": {"name": "kd", "gamma": 1.0, "terms": terms}})
 
 
 def test_two_methods_cannot_both_change_the_prediction(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,17 +15,19 @@ from torch import Tensor, nn
 from wcordbench import models
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Batch, Features, Method, Setup
+from wcordbench.methods.crd import CRD
 from wcordbench.methods.kd import KD
 from wcordbench.results.store import Store
 from wcordbench.suite import Run
-from wcordbench.training.mistakes import Plain, check_taught
+from wcordbench.training.evaluation import StoppedError
+from wcordbench.training.mistakes import Plain, teaches
 
 Runs = dict[str, Run]
 Train = Callable[..., list[dict[str, Any]]]
 Alone = Callable[[Run], tuple[Any, ...]]
 Outcome = Callable[[Store, Run], tuple[Any, ...]]
 
-FORWARD = KD.forward
+FORWARD, CRD_FORWARD = KD.forward, CRD.forward
 
 
 @pytest.fixture
@@ -60,7 +64,6 @@ LOSSES: dict[str, tuple[Callable[[Own, Features], Tensor], bool]] = {
     "the logits' sum, through the method's weight": (lambda m, s: m.weight * s.logits.sum(), True),
     "detached": (lambda _, s: s.logits.detach().square().mean(), False),
     "a new tensor": (lambda _, s: torch.tensor(s.logits.square().mean().item()), False),
-    "the method's own alone": (lambda m, s: m.weight * s.logits.detach().square().mean(), False),
 }
 
 
@@ -72,10 +75,10 @@ def test_a_loss_has_a_gradient_for_the_student(
     method = Own(setup)
     loss, learns = LOSSES[case]
     if learns:
-        assert check_taught(method, loss(method, student), student)
+        assert teaches(method, loss(method, student), student)
     else:
         with pytest.raises(UserError, match=r"Own\.forward gives a loss without a gradient"):
-            check_taught(method, loss(method, student), student)
+            teaches(method, loss(method, student), student)
 
 
 def test_a_loss_of_the_second_view_alone(
@@ -84,9 +87,9 @@ def test_a_loss_of_the_second_view_alone(
     network, student, _, setup = networks
     second = network(torch.randn(8, 1, 8, 8))
     loss = second.logits.square().mean()
-    assert check_taught(Own(setup), loss, student, second)
+    assert teaches(Own(setup), loss, student, second)
     with pytest.raises(UserError, match="without a gradient"):
-        check_taught(Own(setup), loss.detach(), student, second)
+        teaches(Own(setup), loss.detach(), student, second)
 
 
 def test_a_loss_of_no_image_is_asked_again(
@@ -94,9 +97,18 @@ def test_a_loss_of_no_image_is_asked_again(
 ) -> None:
     """A method that chooses among a batch's images may find none."""
     _, student, _, setup = networks
-    assert not check_taught(Own(setup), torch.zeros(()), student)
+    assert teaches(Own(setup), torch.zeros(()), student) is None
     with torch.no_grad():  # nobody asks for a gradient
-        assert check_taught(Own(setup), torch.ones(()), student)
+        assert teaches(Own(setup), torch.ones(()), student) is None
+
+
+def test_a_loss_of_the_methods_own_parameters_teaches_nobody_yet(
+    networks: tuple[nn.Module, Features, Features, Setup],
+) -> None:
+    _, student, _, setup = networks
+    method = Own(setup)
+    loss = method.weight * student.logits.detach().square().mean()
+    assert teaches(method, loss, student) is False
 
 
 def test_a_method_that_teaches_otherwise_needs_no_gradient(
@@ -107,7 +119,7 @@ def test_a_method_that_teaches_otherwise_needs_no_gradient(
             return student.logits.square().mean()
 
     _, student, _, setup = networks
-    assert check_taught(Entropy(setup), torch.ones(()), student)
+    assert teaches(Entropy(setup), torch.ones(()), student)
 
 
 def detached(self: KD, student: Features, teacher: Features, batch: Batch) -> Tensor:
@@ -145,6 +157,37 @@ def test_such_a_run_fails_and_those_beside_it_do_not(
         assert outcome(store, other) == alone(other)
 
 
+def critic_first(self: Any, student: Features, teacher: Features, batch: Batch) -> Tensor:
+    """Trains the method's own parameters in the first epochs, as a critic is."""
+    if batch.epoch <= batch.epochs - self.taught_epochs:
+        first = next(self.parameters())
+        return first.square().mean() * student.pooled.detach().mean()
+    return CRD_FORWARD(self, student, teacher, batch)
+
+
+@pytest.mark.parametrize("taught_epochs", [0, 1])
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_method_may_train_its_own_parameters_before_the_student(
+    taught_epochs: int, interrupted: bool, runs: Runs, store: Store, train: Train,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(CRD, "taught_epochs", taught_epochs, raising=False)
+    monkeypatch.setattr(CRD, "forward", critic_first)
+    if interrupted:
+        taken = iter(range(1000))
+        with pytest.raises(StoppedError):
+            train(runs["CRD"], should_stop=lambda: next(taken) >= 6)
+    events = train(runs["CRD"])
+    notes = [e["line"] for e in events if e["kind"] == "note"]
+    if not interrupted:
+        assert any("CRD has trained its own parameters alone so far" in line for line in notes)
+    folder = store.folder(runs["CRD"])
+    if taught_epochs:
+        assert folder.state == "done", folder.failure()
+    else:
+        assert "without a gradient for the student" in folder.failure()["reason"]
+
+
 class Stateful(nn.Module):
     """A module with state of every kind."""
 
@@ -156,6 +199,8 @@ class Stateful(nn.Module):
         self.learned = nn.Parameter(torch.zeros(2))
         self.plain, self.number, self.names = torch.zeros(2), 0, ["a"]
         self.by_name: dict[str, Any] = {"mean": torch.zeros(2)}
+        self.array, self.draws = np.zeros(2), torch.Generator()
+        self.numpy_draws, self.python_draws = np.random.default_rng(0), random.Random(0)
         self._cache: Any = None
         self.inner = nn.BatchNorm1d(2)
 
@@ -174,6 +219,10 @@ CHANGES: dict[str, tuple[Callable[[Any], object], str | None]] = {
     "a list": (lambda m: m.names.append("b"), "names"),
     "a dict's tensor": (lambda m: m.by_name["mean"].add_(1), "by_name"),
     "an attribute that is new": (lambda m: setattr(m, "late", 1), "late"),
+    "an array": (lambda m: m.array.__iadd__(1), "array"),
+    "torch's draws": (lambda m: torch.rand((), generator=m.draws), "draws"),
+    "NumPy's draws": (lambda m: m.numpy_draws.random(), "numpy_draws"),
+    "Python's draws": (lambda m: m.python_draws.random(), "python_draws"),
 }
 
 
@@ -190,6 +239,37 @@ def test_state_that_no_checkpoint_holds(case: str) -> None:
             UserError, match=rf"Stateful\.{name} changes.*register_buffer\('{name}'"
         ):
             plain.check()
+
+
+class Counted(nn.Module):
+    """Has an extra state of its own, in which its number is."""
+
+    calls = 0
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.calls = state["calls"]
+
+
+class Linear(nn.Linear):
+    """A user's."""
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_a_checkpoint_holds_under_another_name_may_change() -> None:
+    normed = nn.utils.spectral_norm(Linear(2, 2))
+    split = nn.utils.weight_norm(Linear(2, 2))
+    outer = nn.Sequential(Counted(), normed, split)
+    plain = Plain(outer)
+    outer[0].calls = 3
+    for _ in range(2):
+        split(normed(torch.ones(1, 2))).sum().backward()
+        with torch.no_grad():
+            for parameter in outer.parameters():
+                parameter.add_(1)
+    plain.check()
 
 
 def test_a_copy_watches_itself() -> None:

@@ -141,7 +141,8 @@ class Method(nn.Module):
     attribute that changes while training is refused, unless its name begins with an underscore:
     a cache that may be lost. Random draws use :attr:`generator`, never the global one.
     :meth:`forward` alone must be defined; a hook that is not costs nothing. Its loss has a
-    gradient for the student, or is 0, or the method defines another hook that teaches.
+    gradient for the student, in some epochs at least, or the method defines another hook that
+    teaches.
 
     Args:
         setup: shapes of both networks, classes and training labels.

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from wcordbench.errors import UserError
 from wcordbench.results.store import Store
 from wcordbench.suite.runs import Run, digest
 
@@ -33,7 +34,7 @@ def of_other_code(runs: Iterable[Run], store: Store) -> str | None:
         try:
             config = folder.read_json("run.json")["config"]
             known = missing.get(_without(config)) if folder.state == "done" else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (UserError, AttributeError, KeyError, TypeError):
             continue  # damaged: wcordbench verify says so
         if known is None:
             continue

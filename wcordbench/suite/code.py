@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from wcordbench import registry
@@ -62,22 +63,22 @@ def changed(config: dict[str, Any]) -> str | None:
 def require(
     run: str,
     config: dict[str, Any],
-    kinds: tuple[registry.Kind, ...] = ("model", "method", "dataset"),
+    needed: Callable[[str], bool] = lambda what: True,  # noqa: ARG005
 ) -> None:
     """See that the plugins that a stored run is made of are known, and are what they were.
 
     Args:
         run: its name.
         config: its configuration.
-        kinds: of the definitions that are needed.
+        needed: whether a definition is, given as ``method crd``.
 
     Raises:
         UserError: one is not known here, or is another file than the run was made of.
     """
     for what, digest in config.get("plugins", {}).items():
-        kind, _, name = what.partition(" ")
-        if kind not in kinds:
+        if not needed(what):
             continue
+        kind, _, name = what.partition(" ")
         entry = registry.catalogue(cast(registry.Kind, kind)).get(name)
         if entry is None:
             raise UserError(

@@ -187,10 +187,11 @@ class Cohort:
             for learner in members:
                 known = features.get(learner.precision)
                 strong = second.get(learner.precision) if learner.second_view else None
-                train = partial(learner.train_step, images, known, batch, strong)
+                train = partial(self._step, learner, given, images, known, batch, strong)
                 if not self._guard(learner.run, learner.folder, train):
                     active.remove(learner)
-                given.check(learner.run.name)
+                    if given.changed:
+                        return  # those that have not taken the step draw it anew
                 # Between runs: a step of many large ones takes long. Those that have not
                 # taken it are one step behind in their checkpoints, and catch up.
                 if self.should_stop():
@@ -209,6 +210,11 @@ class Cohort:
         # training: they may take about a tenth of the time.
         if time.monotonic() - self.saved > 10 * self.save_seconds:
             self._save([x for x in active if x in self.learners and not x.finished])
+
+    def _step(self, learner: Learner, given: Given, *of: Any) -> None:
+        """A training step, which leaves to the next run what is given to all."""
+        learner.train_step(*of)
+        given.check(learner.run.name)
 
     def _last_step(self, teacher: nn.Module | None, learner: Learner, epoch: int) -> None:
         """Take the last step of an epoch alone."""
@@ -364,6 +370,10 @@ class Cohort:
                 **record,
             }
         )
+        if learner.epoch == 1:
+            for method in learner.objective.untaught:
+                line = f"{type(method).__name__} has trained its own parameters alone so far"
+                self.report({"kind": "note", "line": f"{learner.run.name}: {line}"})
         if learner.finished:
             self._finish(learner)
         else:

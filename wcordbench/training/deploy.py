@@ -25,8 +25,7 @@ from wcordbench.results.find import find
 from wcordbench.results.groups import find_order
 from wcordbench.results.scored import TEST, scored_on
 from wcordbench.results.store import RunFolder, Store, file_sha256
-from wcordbench.suite.code import require
-from wcordbench.training.prediction import restored, teacher_size
+from wcordbench.training.prediction import require_network, restored, teacher_size
 
 #: a result's scores of the weights after the last epoch; others are of an epoch's or an average's
 SCORES = ("top1", "top5", "auc")
@@ -223,8 +222,8 @@ def load_student(
 
     Raises:
         UserError: there is no such run, it is not finished, or its weights are missing or are
-            not those that were measured; or a plugin that it is made of is missing, or another
-            file than it was.
+            not those that were measured; or a plugin that its prediction is made of is missing, or
+            another file than it was.
     """
     for file in plugins:
         registry.add_plugin(file)
@@ -234,7 +233,7 @@ def load_student(
         raise UserError(f"{folder.path.name} is not finished; run its suite first")
     record = folder.result()
     config = record["config"]
-    require(folder.path.name, config, ("model", "method"))
+    require_network(folder.path.name, config)
     weights = folder.path / "student.pt"
     remedy = "copy it there from where the run was trained, or train the run again"
     if not weights.is_file():

@@ -11,6 +11,7 @@ from wcordbench.training.draws import seeded
 from wcordbench.training.failures import kind_of
 from wcordbench.training.host import read
 from wcordbench.training.learner import Learner
+from wcordbench.training.mistakes import MistakeError
 
 
 def check_last_batch(
@@ -44,6 +45,8 @@ def check_last_batch(
                 (loss,) = read(twin.loss_sum)
                 if not math.isfinite(loss):
                     reason = f"its loss is {loss}"
+        except MistakeError:
+            continue  # of no batch size: its first step says it, and the runs beside it go on
         except Exception as error:  # networks and methods of anyone raise anything
             if kind_of(error) in ("memory", "device"):
                 raise

@@ -217,8 +217,8 @@ class Learner:
                 :attr:`second_view` asks for one.
 
         Raises:
-            UserError: the method's loss has no gradient for the student, or it or the network
-                keeps state that no checkpoint holds.
+            MistakeError: the method's loss has no gradient, or it or the network keeps state that
+                no checkpoint holds.
         """
         for factor, rate in self._rates.items():
             rate.fill_(factor * self.rate())
@@ -286,9 +286,12 @@ class Learner:
         Raises:
             DivergedError: the epoch's loss, or that on the test images, is NaN or infinite.
             StoppedError: ``should_stop`` said so; the epoch is still to be closed.
-            UserError: the network or the method keeps state that no checkpoint holds.
+            MistakeError: the network or the method keeps state that no checkpoint holds, or, in
+                the last epoch, a method's loss has never had a gradient for the student.
         """
         self.plain.check()
+        if self.epoch + 1 >= int(self.protocol["epochs"]):
+            self.objective.check_taught()
         loss_sum, correct = read(self.loss_sum, self.correct)
         loss = loss_sum / self.seen
         if not math.isfinite(loss):
@@ -354,6 +357,7 @@ class Learner:
                 "metrics": self.metrics,
                 "seconds": self.clock.split(keep=True),
                 "precision": self.precision,
+                "taught": self.objective._taught,
                 "environments": [*self.earlier, self.environment],
                 "average": None if self.average is None else self.average.state_dict(),
             },
@@ -405,6 +409,8 @@ class Learner:
         self.earlier = [e for e in state.get("environments", []) if e != self.environment]
         # It ends as it began, also on a device where "auto" means something else.
         self.precision = state.get("precision", self.precision)
+        self.objective._taught = state.get("taught", {})
+        self.plain = Plain(self.student, self.objective)
         return True
 
 

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import copy
+import functools
+import random
+import sys
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wcordbench.definitions import PACKAGE
 from wcordbench.errors import UserError
+from wcordbench.imports import is_own
 from wcordbench.methods.base import Features, Method
 
-#: packages whose modules keep no state beside their state dict
-_TRUSTED = ("torch", "torchvision", "timm")
+
+class MistakeError(UserError):
+    """A method's or a network's code, and not the suite, is to be mended."""
 
 
 def scalar(loss: Any, method: nn.Module) -> Tensor:
     """A term's loss, if it is one: a number of Python's has no gradient and trains nothing.
 
     Raises:
-        UserError: it is no tensor of no dimensions.
+        MistakeError: it is no tensor of no dimensions.
     """
     if isinstance(loss, Tensor) and loss.ndim == 0:
         return loss
     what = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-    raise UserError(
+    raise MistakeError(
         f"{type(method).__name__}.forward gives a loss that is {what}; it must be a tensor of no"
         " dimensions, such as the mean over the batch"
     )
@@ -37,11 +45,11 @@ def defines(method: Method, hook: str) -> bool:
     return getattr(type(method), hook) is not getattr(Method, hook)
 
 
-def check_taught(method: Method, loss: Tensor, *student: Features) -> bool:
-    """See that a method's loss has a gradient for the student.
+def teaches(method: Method, loss: Tensor, *student: Features) -> bool | None:
+    """Whether a method's loss has a gradient for the student.
 
-    A loss of 0 need not have one, nor need that of a method that teaches in another way: by
-    :meth:`Method.adapt`, :meth:`Method.cross_entropy` or a first stage.
+    That of a method that teaches in another way need not have one: by :meth:`Method.adapt`,
+    :meth:`Method.cross_entropy` or a first stage.
 
     Args:
         method: what gave it.
@@ -49,32 +57,41 @@ def check_taught(method: Method, loss: Tensor, *student: Features) -> bool:
         student: what it was computed from: the student's features, of a second view as well.
 
     Returns:
-        Whether this is known of the method from now on.
+        False where it has one for parameters of the method's own alone, which are trained before
+        the student or in turn with it; None where it cannot be told: the loss is 0, or nobody
+        asks for a gradient.
 
     Raises:
-        UserError: it has none.
+        MistakeError: it has none at all.
     """
     if any(defines(method, hook) for hook in ("adapt", "cross_entropy", "first_stage")):
         return True
-    if _reaches(loss, student, method.setup.student_classifier):
+    features = [x for x in tensors(student) if x.requires_grad]
+    if not features or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return None
+    leaves = {id(x) for x in features}
+    if (classifier := method.setup.student_classifier) is not None:
+        leaves |= {id(p) for p in classifier.parameters()}
+    if _reaches(loss, leaves, {x.grad_fn for x in features if x.grad_fn is not None}):
         return True
     if not loss.detach().any():
+        return None
+    if _reaches(loss, {id(p) for p in method.parameters()}, set()):
         return False
-    raise UserError(
+    raise MistakeError(untaught(method))
+
+
+def untaught(method: Method) -> str:
+    """What to say of a method whose loss has no gradient for the student."""
+    return (
         f"{type(method).__name__}.forward gives a loss without a gradient for the student, which"
         " would be trained as if by cross entropy alone; compute it from the student's features as"
         " they come, without detach(), item() or no_grad()"
     )
 
 
-def _reaches(loss: Tensor, student: tuple[Features, ...], classifier: nn.Module | None) -> bool:
-    features = [x for x in tensors(student) if x.requires_grad]
-    if not features or not torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return True  # nobody asks for one here, or it cannot be told
-    leaves = {id(x) for x in features}
-    if classifier is not None:
-        leaves |= {id(p) for p in classifier.parameters()}
-    aims = {x.grad_fn for x in features if x.grad_fn is not None}
+def _reaches(loss: Tensor, leaves: set[int], aims: set[Any]) -> bool:
+    """Whether the graph of a loss holds one of the leaves (by their ids) or nodes."""
     seen: set[Any] = set()
     front: list[Any] = [loss.grad_fn]
     while front:
@@ -99,14 +116,19 @@ class Given:
         self.given = list(tensors(values))
         self.before = [x._version for x in self.given]
 
+    @property
+    def changed(self) -> bool:
+        """Whether something has been changed in place."""
+        return [x._version for x in self.given] != self.before
+
     def check(self, run: str) -> None:
         """See that a run has left it as it was.
 
         Raises:
-            UserError: it has not.
+            MistakeError: it has not.
         """
-        if [x._version for x in self.given] != self.before:
-            raise UserError(
+        if self.changed:
+            raise MistakeError(
                 f"{run}: its method or network changes the batch or the teacher's features in"
                 " place, which every run beside it is given as well; change a copy in place"
                 " (x.clone()), or use an operation that makes one"
@@ -117,6 +139,9 @@ class Plain:
     """The attributes of modules that no state dict holds, as they are now.
 
     Attributes that begin with an underscore are caches of their owner's, which may be lost.
+    Modules of installed packages, and those with an extra state of their own, are not looked at,
+    nor is what is in objects other than numbers, text, tensors, arrays and generators, or a
+    change of a tensor's ``.data``.
 
     Args:
         modules: their children are looked at as well.
@@ -130,11 +155,11 @@ class Plain:
         """See whether they are still what they were.
 
         Raises:
-            UserError: one is not, so that a run resumed from a checkpoint would go on without it.
+            MistakeError: one is not, so that a resumed run would go on without it.
         """
         for (owner, name), value in self._look().items():
             if (owner, name) not in self.before or self.before[owner, name] != value:
-                raise UserError(
+                raise MistakeError(
                     f"{type(owner).__name__}.{name} changes while training, and no checkpoint holds"
                     f" it: a resumed run would go on without it. Make it a buffer:"
                     f" self.register_buffer({name!r}, tensor), with in-place changes; or call it"
@@ -151,16 +176,45 @@ class Plain:
             (module, name): _mark(value)
             for outer in self.modules
             for module in outer.modules()
-            if type(module).__module__.partition(".")[0] not in _TRUSTED
+            if _leaves_state_to_torch(module) and _ours(type(module).__module__)
             for name, value in vars(module).items()
-            if name not in known and not name.startswith("_")
+            if name not in known and not name.startswith("_") and not _derived(module, name)
         }
+
+
+def _leaves_state_to_torch(module: nn.Module) -> bool:
+    """Whether it has no extra state of its own."""
+    known = (nn.Module.get_extra_state, Method.get_extra_state)
+    return type(module).get_extra_state in known
+
+
+@functools.cache
+def _ours(module: str) -> bool:
+    """Whether a Python module, given by its name, is of this package or a user's own."""
+    name = getattr(sys.modules.get(module), "__file__", None)
+    if name is None:
+        return True
+    file = Path(name).resolve()
+    return file.is_relative_to(PACKAGE) or is_own(file)
+
+
+def _derived(module: nn.Module, name: str) -> bool:
+    """Whether ``spectral_norm`` or ``weight_norm`` compute a tensor from parameters."""
+    return any(f"{name}_{end}" in module._parameters for end in ("orig", "g"))
 
 
 def _mark(value: Any) -> Any:
     """What changes when a value does: itself, or the object and its version."""
     if isinstance(value, Tensor):
         return _Same(value), value._version
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    if isinstance(value, torch.Generator):
+        return _Same(value), value.get_state().numpy().tobytes()
+    if isinstance(value, np.random.Generator):
+        return _Same(value), repr(value.bit_generator.state)
+    if isinstance(value, random.Random):
+        return _Same(value), value.getstate()
     if isinstance(value, list | tuple | deque | set | frozenset):
         return type(value), tuple(_mark(x) for x in value)
     if isinstance(value, dict):
@@ -192,4 +246,6 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(part)
 
 
-__all__ = ["Given", "Plain", "check_taught", "defines", "scalar", "tensors"]
+__all__ = [
+    "Given", "MistakeError", "Plain", "defines", "scalar", "teaches", "tensors", "untaught",
+]  # fmt: skip

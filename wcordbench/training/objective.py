@@ -14,7 +14,7 @@ from wcordbench import models, ramp, registry
 from wcordbench.errors import UserError
 from wcordbench.methods.base import Batch, Features, Method, SecondView, Setup, cross_entropy
 from wcordbench.suite.schema import MethodSpec, located, phrase
-from wcordbench.training.mistakes import check_taught, defines, scalar
+from wcordbench.training.mistakes import MistakeError, defines, scalar, teaches, untaught
 
 
 class Objective(nn.Module):
@@ -37,8 +37,8 @@ class Objective(nn.Module):
         self.schedules: list[dict[str, Any] | None] = [t.get("schedule") for t in config["terms"]]
         self.lr_factors: list[float] = [t.get("lr_factor", 1.0) for t in config["terms"]]
         self.terms = nn.ModuleList()
-        #: the terms whose loss is known to have a gradient for the student
-        self._taught: set[nn.Module] = set()
+        #: by term, whether its loss has had a gradient for the student; not known of all
+        self._taught: dict[int, bool] = {}
         for term in config["terms"]:
             if setup is None:
                 raise ValueError(f"method {term['name']!r} needs a teacher")
@@ -119,18 +119,32 @@ class Objective(nn.Module):
         """The loss of a batch of features that :meth:`adapt` has given, a scalar."""
         own = (m.cross_entropy for m in self.methods if defines(m, "cross_entropy"))
         loss = self.gamma * next(own, cross_entropy)(student, batch)
-        for weight, schedule, method in zip(
-            self.weights, self.schedules, self.methods, strict=True
+        for i, (weight, schedule, method) in enumerate(
+            zip(self.weights, self.schedules, self.methods, strict=True)
         ):
             if schedule is not None:
                 weight *= ramp.factor(schedule, batch.epoch, batch.epochs)
             term = scalar(method(student, teacher, batch), method)
-            if method not in self._taught:
+            if not self._taught.get(i):
                 views = [student, batch.second.student] if batch.second else [student]
-                if check_taught(method, term, *views):
-                    self._taught.add(method)
+                if (known := teaches(method, term, *views)) is not None:
+                    self._taught[i] = known
             loss = loss + weight * term
         return loss
+
+    @property
+    def untaught(self) -> list[Method]:
+        """The terms that have trained parameters of their own, and the student never so far."""
+        return [m for i, m in enumerate(self.methods) if self._taught.get(i) is False]
+
+    def check_taught(self) -> None:
+        """See, at the end of training, that every term has taught the student.
+
+        Raises:
+            MistakeError: one has not.
+        """
+        for method in self.untaught:
+            raise MistakeError(untaught(method))
 
     def first_stage_loss(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         """The sum of the first-stage losses of the terms that have one, a scalar."""

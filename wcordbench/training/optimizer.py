@@ -74,8 +74,24 @@ def build(
         optimizer = torch.optim.SGD(
             given, **common, momentum=protocol["momentum"], nesterov=protocol["nesterov"]
         )
+        if protocol["momentum"]:
+            optimizer.register_step_pre_hook(_begin_momentum)
     give_rates(optimizer, groups, rates)
     return optimizer
+
+
+def _begin_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Start the momentum of parameters whose first gradient comes later than the others'.
+
+    It starts at 0, which gives what the first step gives; torch's fused step takes a first step
+    of all parameters of a group, or of none.
+    """
+    for group in optimizer.param_groups:
+        states = [(p.grad, optimizer.state[p]) for p in group["params"] if p.grad is not None]
+        late = [found for found in states if found[1].get("momentum_buffer") is None]
+        if len(late) < len(states):
+            for grad, state in late:
+                state["momentum_buffer"] = torch.zeros_like(grad)
 
 
 def give_rates(

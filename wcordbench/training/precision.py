@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from wcordbench.devices import capabilities
+
 
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether a device has arithmetic units for bfloat16, so that bf16 is the faster choice."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        known = torch.cpu.get_capabilities()
+        known = capabilities() or {}
         return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
     return False
 

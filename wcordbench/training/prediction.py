@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from wcordbench import models
+from wcordbench.suite.code import require
 from wcordbench.training.draws import seeded
 from wcordbench.training.host import fetch
 from wcordbench.training.learner import Learner
@@ -78,6 +79,24 @@ def teacher_size(config: dict[str, Any], size: int) -> int:
     return int(view.get("size") or size)
 
 
+def require_network(run: str, config: dict[str, Any]) -> None:
+    """See that the plugins are known that a stored student's prediction is made of.
+
+    Those of its teacher's network are, where the method predicts by parts of it as well.
+
+    Args:
+        run: its name.
+        config: its configuration.
+
+    Raises:
+        UserError: one is not known here, or is another file than the run was made of.
+    """
+    own = f"model {config['model']}"
+    require(run, config, lambda what: what == own or what.startswith("method "))
+    if any(adapting(term) for term in config["method"]["terms"]):
+        require(run, config, lambda what: what.startswith("model "))
+
+
 def restored(
     path: Path, config: dict[str, Any], classes: int, sizes: tuple[int, int], channels: int
 ) -> nn.Module:
@@ -108,4 +127,4 @@ def restored(
     return found
 
 
-__all__ = ["contents", "outlined", "restored", "teacher_size"]
+__all__ = ["contents", "outlined", "require_network", "restored", "teacher_size"]
