@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from common import ROOT, write
 
-from wcordbench.results.statistics import paired
+from wcordbench.results.statistics import CONFIDENCE, Difference, holm, paired
 from wcordbench.results.store import Store
 from wcordbench.suite import expand, load_suite
 
@@ -35,8 +36,23 @@ def whole(scores: dict[str, dict[int, float]], seeds: list[int]) -> dict[str, di
     return kept
 
 
+def differences(scores: dict[str, dict[int, float]]) -> dict[str, Difference]:
+    """Each reading's difference to the baseline, with p-values corrected for their number.
+
+    Args:
+        scores: by reading and seed, of the readings that have all of them.
+    """
+    others = {name: of for name, of in scores.items() if name != BASELINE}
+    found = {name: paired(of, scores[BASELINE]) for name, of in others.items()}
+    known = {name: of for name, of in found.items() if of is not None and of.p is not None}
+    adjusted = holm([of.p for of in known.values() if of.p is not None])
+    return {
+        name: replace(of, adjusted=p) for (name, of), p in zip(known.items(), adjusted, strict=True)
+    }
+
+
 def decision(scores: dict[str, dict[int, float]]) -> str:
-    """What the rule says, as a sentence.
+    """What the rule says, in a few sentences.
 
     Args:
         scores: by reading and seed, of the readings that have all of them.
@@ -45,16 +61,22 @@ def decision(scores: dict[str, dict[int, float]]) -> str:
     highest = max(means, key=lambda name: means[name])
     if highest == BASELINE:
         return f"{BASELINE} has the highest mean and stays the default."
-    difference = paired(scores[highest], scores[BASELINE])
+    found = differences(scores)
+    difference = found.get(highest)
     ends = difference.interval if difference is not None else None
-    if ends is None:
+    if difference is None or ends is None or difference.adjusted is None:
         return f"{highest} has the highest mean, but no interval; {BASELINE} stays the default."
     beyond = ends.low > 0 or ends.high < 0
-    return (
+    said = (
         f"{highest} has the highest mean; the interval of its difference to {BASELINE},"
         f" {ends.low:+.2f} to {ends.high:+.2f}, {'excludes' if beyond else 'contains'} 0;"
         f" {highest if beyond else BASELINE} {'becomes' if beyond else 'stays'} the default."
+        f" Its p-value corrected for {len(found)} comparison{'s' * (len(found) != 1)} (Holm) is"
+        f" {difference.adjusted:.4f}."
     )
+    if beyond and difference.adjusted >= 1 - CONFIDENCE:
+        said += " Only the uncorrected interval changes the default."
+    return said
 
 
 def main() -> None:
@@ -81,8 +103,10 @@ def main() -> None:
     complete = whole(scores, suite.seeds)
     failed = sorted(scores.keys() - complete.keys())
     rows: list[dict[str, Any]] = []
+    found = differences(complete)
     for name, by_seed in complete.items():
-        difference = paired(by_seed, complete[BASELINE]) if name != BASELINE else None
+        difference = found.get(name)
+        adjusted = difference.adjusted if difference is not None else None
         ends = difference.interval if difference is not None else None
         rows.append(
             {
@@ -91,6 +115,7 @@ def main() -> None:
                 "held-out top-1": f"{statistics.fmean(by_seed.values()):.2f}",
                 f"minus {BASELINE}": f"{difference.mean:+.2f}" if difference is not None else "",
                 "95 % interval": f"{ends.low:+.2f} to {ends.high:+.2f}" if ends else "",
+                "p (Holm)": f"{adjusted:.4f}" if adjusted is not None else "",
             }
         )
     write(

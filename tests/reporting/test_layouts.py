@@ -155,9 +155,13 @@ def test_a_reading_with_a_failed_run_does_not_count(readings: ModuleType) -> Non
     kept = readings.whole(scores, [0, 1, 2])
     assert kept.keys() == {"nce", "infonce"}
     assert readings.decision(kept).startswith("infonce has the highest mean; the interval")
-    assert readings.decision(kept).endswith("excludes 0; infonce becomes the default.")
+    assert "excludes 0; infonce becomes the default." in readings.decision(kept)
+    assert "corrected for 1 comparison (Holm) is 0.0" in readings.decision(kept)
+    others = {f"reading {i}": {0: 40.0, 1: 40.0 + i, 2: 42.0} for i in range(2, 8)}
+    many = readings.decision({**kept, **others, "infonce": {0: 43.0, 1: 45.6, 2: 44.6}})
+    assert many.endswith("Only the uncorrected interval changes the default."), many
     close = {"nce": nce, "infonce": {0: 39.0, 1: 42.0, 2: 43.0}}
-    assert readings.decision(close).endswith("contains 0; nce stays the default.")
+    assert "contains 0; nce stays the default." in readings.decision(close)
     assert readings.decision({"nce": nce, "dual": {0: 1.0, 1: 2.0, 2: 3.0}}) == (
         "nce has the highest mean and stays the default."
     )
