@@ -55,9 +55,9 @@ class WCoRD(MemoryContrast):
 
     - ``"nce"``: CRD's bound with that critic (minus CRD's loss), E₊[log g] + k·E₋[log(1 − g)]
       with g = p / (p + k/N), p = exp(s) / Z;
-    - ``"posterior"``: the difference of that bounded critic's means, E₊[g] − k·E₋[g];
-    - ``"infonce"``: the Wasserstein predictive coding bound (Ozair et al., NeurIPS 2019),
-      E₊[s] − log E₋[exp(s)], which bounds the mutual information seen by Lipschitz critics;
+    - ``"posterior"``: a difference of that bounded critic's means, E₊[g] − k·E₋[g];
+    - ``"infonce"``: the Donsker–Varadhan form, E₊[s] − log E₋[exp(s)]; Wasserstein predictive
+      coding (Ozair et al., NeurIPS 2019) has the positive in the sum as well;
     - ``"dual"``: the difference of the scores' means, E₊[s] − E₋[s].
 
     Both sides, student anchors with the teacher's bank and vice versa, are summed; for
@@ -69,14 +69,15 @@ class WCoRD(MemoryContrast):
     **What is 1-Lipschitz**: the linear maps, in both modes and after every step. L2
     normalisation is not: at a pre-image of length r it is 1/r-Lipschitz (its gradient is cut
     at r = 1e-6), which the spectral norm does not bound. The score is 1/τ-Lipschitz in each
-    embedding. So s is 1/(τ·r)-Lipschitz in the pooled features, and the duality of equation
-    11 holds up to that factor, which no reading here removes: bounded scores at the usual τ
-    are what makes the contrast learn.
+    embedding. So s is 1/(τ·r)-Lipschitz in the pooled features: bounded scores at the usual τ
+    are what makes the contrast learn, and equation 11's duality does not hold strictly. L2
+    normalisation cancels the spectral norm but for the bias: ``"nce"`` is close to CRD.
 
     **LCKT** (equation 13) is the transport cost ⟨P*, C⟩ within the batch, C the cosine distance
     of teacher and student and P* a plan between uniform marginals, a constant in the backward
-    pass (for the entropic plan by the envelope theorem). The teacher is constant. φ is too,
-    as Algorithm 1 minimises over θ_S alone, unless ``local_trains_critic``.
+    pass: for the entropic plan the gradient of the regularised cost (envelope theorem), not of
+    the value returned. The teacher is constant. φ is too, as Algorithm 1 minimises over θ_S
+    alone, unless ``local_trains_critic``.
 
     Args:
         setup: shapes and training labels.

@@ -188,8 +188,9 @@ def rule(margin: float = MARGIN, confidence: float = CONFIDENCE) -> str:
     return (
         f"Verdicts: reproduced where the {percent} interval of ours minus published lies within"
         f" ±{margin:g} points; else above or below where it excludes 0; else undecided. Each alone"
-        f" is right in about {percent} of cases. A deviation that is not known, of a single seed or"
-        " not printed, is taken to be the other side's."
+        f" is right in about {percent} of cases, given both teachers. A deviation that is not"
+        " known, of a single seed or not printed, is taken to be the other side's, and more are"
+        " wrong where it is larger."
     )
 
 
