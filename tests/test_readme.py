@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
         ("docs/results.md", "privileged_cpu"),
         ("docs/results.md", "cifar100_cpu_baselines"),
         ("docs/results.md", "cifar100_cpu_later"),
+        ("docs/wcord.md", "wcord_readings"),
     ],
 )
 def test_the_pages_show_the_committed_tables(page: str, name: str) -> None:
