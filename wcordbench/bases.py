@@ -13,7 +13,7 @@ from wcordbench.imports import absolute, source_of
 
 
 @dataclass(frozen=True)
-class Source:
+class _Source:
     """A file whose classes are looked at.
 
     Attributes:
@@ -43,7 +43,7 @@ def inherited(
         The file that defines it and its definition; None where none does, or where a base's
         source is not found.
     """
-    for place, of in _lineage(node, Source(file, file.parent), until, ()):
+    for place, of in _lineage(node, _Source(file, file.parent), until, ()):
         for item in of.body:
             if isinstance(item, ast.FunctionDef) and item.name == name:
                 return place, item
@@ -51,7 +51,7 @@ def inherited(
 
 
 def _lineage(
-    node: ast.ClassDef, source: Source, until: Path, seen: tuple[ast.ClassDef, ...]
+    node: ast.ClassDef, source: _Source, until: Path, seen: tuple[ast.ClassDef, ...]
 ) -> Iterator[tuple[Path, ast.ClassDef]]:
     """A class and its bases, each before its own."""
     if node in seen or source.file == until:
@@ -64,8 +64,8 @@ def _lineage(
 
 
 def _class(
-    source: Source, name: str, seen: tuple[tuple[Path, str], ...]
-) -> tuple[Source, ast.ClassDef] | None:
+    source: _Source, name: str, seen: tuple[tuple[Path, str], ...]
+) -> tuple[_Source, ast.ClassDef] | None:
     """The class that a file knows by a name, which may begin with that of a module."""
     body: list[ast.stmt] = []
     key = source.file, name
@@ -101,15 +101,15 @@ def _rest(name: str, bound: str) -> str | None:
 
 
 def _elsewhere(
-    target: str, source: Source, seen: tuple[tuple[Path, str], ...]
-) -> tuple[Source, ast.ClassDef] | None:
+    target: str, source: _Source, seen: tuple[tuple[Path, str], ...]
+) -> tuple[_Source, ast.ClassDef] | None:
     """The class of a full name: of the longest module that it begins with."""
     parts = target.split(".")
     for i in range(len(parts) - 1, 0, -1):
         module = ".".join(parts[:i])
         file = source_of(module, source.folder)
         if file is not None:
-            return _class(Source(file, source.folder, module), ".".join(parts[i:]), seen)
+            return _class(_Source(file, source.folder, module), ".".join(parts[i:]), seen)
     return None
 
 
@@ -124,4 +124,4 @@ def parsed(file: Path, mtime_ns: int) -> ast.Module:  # noqa: ARG001
     return ast.parse(file.read_text(encoding="utf-8-sig"))
 
 
-__all__ = ["Source", "inherited", "parsed"]
+__all__ = ["inherited", "parsed"]
