@@ -138,6 +138,26 @@ def test_both_sources_give_the_same_bits(either: Fake) -> None:
     assert files.fingerprint() == png.fingerprint()
 
 
+def test_class_folders_of_other_images_are_named(
+    either: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    with listening(lines.append):
+        found = either.load(either.write_png())
+        monkeypatch.setattr(cifar, "PUBLISHED", {either.name: cifar.content(found)})
+        before, _ = list(lines), lines.clear()
+        either.load(either.png)
+        assert not lines
+        file = next((either.png / either.name / "test").rglob("*.png"))
+        Image.open(file).save(file.with_suffix(".jpg"))
+        file.unlink()
+        either.load(either.png)
+    assert len(before) == (either.name == "cifar100")  # the others' digest is not known
+    assert all("not the published ones (pixels or labels)" in line for line in before)
+    (said,) = lines
+    assert f"{file.stem}.jpg is compressed with loss" in said
+
+
 def test_downloads_once_and_says_so(either: Fake) -> None:
     want = either.load()
     either.lose()

@@ -57,7 +57,7 @@ def test_a_dataset_is_given_as_its_loader_gives_it(give: Any) -> None:
 @pytest.mark.parametrize(
     ("train", "test", "parts"),
     [
-        (images(channels=3), images(channels=3), ["3 channels", "1 values"]),
+        (images(channels=3), images(channels=3), ["3 channels", "1 value;"]),
         (images(height=6), images(height=6), ["6×8", "square"]),
         (images(), images(height=4, width=4), ["8×8", "4×4", "one size"]),
         (images(0), images(), ["no training images"]),

@@ -107,6 +107,37 @@ def test_archives_put_there_by_hand_are_unpacked(
     refused(folder.parent, "is missing and cannot be downloaded", archive.name)
 
 
+def test_what_others_unpacked_is_taken_with_a_note(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    with listening(lines.append):
+        load(folder.parent)
+    assert len(lines) == 4 and all("unpacked by other means" in line for line in lines)
+    files = {
+        split: {
+            kind: (name(split, kind), "nowhere", pack(folder / name(split, kind)))
+            for kind in ("images", "targets")
+        }
+        for split in COUNTS
+    }
+    monkeypatch.setattr(PCAM, "_FILES", files)
+    load(folder.parent)
+    lines.clear()
+    with listening(lines.append):
+        load(folder.parent)
+        for archive in folder.glob("*.gz"):
+            archive.unlink()
+        load(folder.parent)
+    assert lines == []  # its checksum is known
+
+
+def test_images_without_a_label_each_are_refused(folder: Path) -> None:
+    with h5py.File(folder / name("test", "targets"), "w") as file:
+        file["y"] = np.zeros((3, 1, 1, 1), np.uint8)
+    refused(folder.parent, "4 test images and 3 labels")
+
+
 def pack(file: Path) -> str:
     """Leave the archive alone in its place; returns its checksum."""
     archive = file.with_name(file.name + ".gz")

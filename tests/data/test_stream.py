@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from wcordbench.data import base, kept, stream
+from wcordbench.data import base, files, kept, stream
 from wcordbench.data.base import Dataset, ImageFiles, listening
 from wcordbench.data.batches import TestBatches, TrainingBatches
 from wcordbench.data.memory import allowing
@@ -157,6 +157,20 @@ def test_test_images_are_decoded_once_for_all(root: Path, monkeypatch: pytest.Mo
         assert all(torch.equal(a, b) for (a, _), (b, _) in zip(want, test, strict=True))
 
 
+def test_an_array_that_was_changed_on_disk_is_not_read(root: Path) -> None:
+    held, streamed = load(root), load(root, NONE)
+    want = list(TestBatches(held.test, CONFIG["mean"], CONFIG["std"], CPU))
+    for changed in (False, True, False):
+        for file in (root / "x/.wcordbench-cache").glob("test-*.npy"):
+            if changed:
+                data = bytearray(file.read_bytes())
+                data[-5] ^= 255
+                file.write_bytes(data)
+        got = list(TestBatches(streamed.test, CONFIG["mean"], CONFIG["std"], CPU))
+        assert all(torch.equal(a, b) for (a, _), (b, _) in zip(want, got, strict=True))
+    assert list((root / "x/.wcordbench-cache").glob("test-*.seen"))
+
+
 def test_without_room_on_disk_test_images_are_streamed(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +252,31 @@ def test_a_read_only_folder_is_surveyed_once_too(
     found = survey(load(root, NONE))
     monkeypatch.delattr(ImageFiles, "read")
     assert survey(load(root, NONE)) == found
+
+
+def test_what_another_user_keeps_beside_the_images_hides_nothing(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A survey and an index of one's own stand in one's own folder, theirs beside the images."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    found = survey(load(root, NONE))
+    theirs = root / "x/.wcordbench-cache/surveys.json"
+    own = files.local(theirs)
+    own.parent.mkdir(parents=True)
+    theirs.rename(own)
+    theirs.write_text('{"another reading": {"fingerprint": "0", "mean": [], "std": []}}')
+    monkeypatch.delattr(ImageFiles, "read")
+    assert survey(load(root, NONE)) == found
+    assert [len(part) for part in files.read_both(theirs)] == [1, 1]
+
+
+def test_training_images_of_a_single_pass_are_not_kept(root: Path) -> None:
+    held, streamed = load(root), load(root, NONE)
+    passes = TestBatches(streamed.train, CONFIG["mean"], CONFIG["std"], CPU, again=False)
+    want = list(TestBatches(held.train, CONFIG["mean"], CONFIG["std"], CPU))
+    before = set((root / "x/.wcordbench-cache").glob("*.npy"))
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(want, passes, strict=True))
+    assert set((root / "x/.wcordbench-cache").glob("*.npy")) == before
 
 
 def test_what_is_one_array_is_refused_where_it_does_not_fit() -> None:

@@ -204,6 +204,17 @@ def test_states_are_what_the_files_say(tmp_path: Path, run: Run) -> None:
     assert Store(tmp_path / "nowhere").folders() == []
 
 
+@pytest.mark.parametrize(("own", "left"), [(True, None), (False, b"position")])
+def test_a_retry_keeps_a_checkpoint_that_is_not_to_blame(
+    folder: RunFolder, own: bool, left: bytes | None
+) -> None:
+    folder.write_sealed("checkpoint.pt", b"position")
+    folder.fail("error", "a process died", own=own)
+    folder.retry()
+    found = folder.read_sealed("checkpoint.pt")
+    assert (found and found.read()) == left and folder.state == "begun"
+
+
 def test_finishing_survives_files_that_do_not_go(
     folder: RunFolder, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,6 +449,22 @@ def test_who_may_only_read_believes_the_holder(
         assert holder is not None and holder["pid"] == os.getpid()
     monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
     assert not folder.held() and folder.holder() is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has locks of another kind")
+def test_a_file_that_is_there_is_no_lock(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system has no locks, a lock file would stay when its holder's machine dies."""
+    import fcntl
+
+    def flock(*args: Any) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(StorageError) as error, folder.lease():
+        pass
+    one_sentence(error, "Function not implemented", "--results")
 
 
 def test_a_file_system_without_locks_is_one_sentence(

@@ -156,7 +156,7 @@ def test_every_machine_that_trained_a_run_is_recorded(
             train(run, should_stop=lambda steps=steps, last=last: next(steps) == 1 and not last)
     result = store.folder(run).result()
     assert result["environment"]["device_name"] == "B"
-    assert result["earlier_environments"] == [machines[0]]
+    assert result["earlier_environments"] == [machines[0] | {"compile": "off"}]
     assert summarise([run], store, "top1").uncommitted == {run.name}
 
 
@@ -349,6 +349,34 @@ def test_what_raises_in_the_data_fails_every_run_that_needs_it(
         failure = store.folder(run).failure()
         assert (failure["kind"], failure["reason"]) == ("error", "KeyError: 'labels'")
         assert "Traceback" in failure["traceback"]
+
+
+def test_what_fails_in_what_runs_share_leaves_their_checkpoints(
+    runs: Runs, store: Store, train: Train, alone: Alone, outcome: Outcome,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A decoding process that dies is no fault of a run: what it has learned is not lost."""
+    want, see, calls = alone(runs["KD"]), Cohort._see, 0
+
+    def fail(self: Cohort, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 7:
+            raise RuntimeError("DataLoader worker (pid 7) exited unexpectedly")
+        return see(self, *args)
+
+    monkeypatch.setattr(Cohort, "_see", fail)
+    assert kinds(train(runs["KD"]), runs["KD"])[-1] == "failed"
+    folder = store.folder(runs["KD"])
+    assert folder.state == "failed"
+    folder.retry()
+    checkpoint = folder.read_sealed("checkpoint.pt")
+    assert checkpoint is not None
+    state = torch.load(checkpoint, weights_only=True)
+    assert (state["epoch"], state["step"]) > (0, 0)
+    assert state["environments"][-1]["compile"] == "off"
+    train(runs["KD"])
+    assert outcome(store, runs["KD"]) == want
 
 
 def test_a_cohort_whose_teacher_does_not_fit_beside_it_is_tried_run_by_run(
@@ -703,6 +731,9 @@ def test_a_fault_of_the_device_costs_no_run_its_checkpoint(
         (RuntimeError("CUDA error: out of memory"), "memory"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "memory"),
         (RuntimeError("CUDA error: device-side assert triggered"), "device"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "device"),
+        (RuntimeError("Found no NVIDIA driver on your system."), "device"),
+        (RuntimeError("No CUDA GPUs are available"), "device"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error"),
         (DivergedError("nan"), "diverged"),
         (ValueError("CUDA error"), "error"),

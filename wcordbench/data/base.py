@@ -264,8 +264,8 @@ def _check(dataset: Dataset, name: str, channels: int) -> None:
     _, height, width, found = dataset.train.shape
     if found != channels:
         raise UserError(
-            f"dataset {name!r} has {found} channels, the suite's dataset.mean"
-            f" has {channels} values; give one a channel"
+            f"dataset {name!r} has {found} channel{'s' * (found != 1)}, and dataset.mean"
+            f" {channels} value{'s' * (channels != 1)}; give one a channel"
         )
     if height != width or dataset.test.shape[1:] != dataset.train.shape[1:]:
         raise UserError(

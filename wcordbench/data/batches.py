@@ -175,13 +175,15 @@ class TestBatches:
         mean, std: one value a channel, of values in [0, 1].
         device: where the images live and batches are made.
         view: what the network sees of an image; by default all.
+        again: whether they are asked for many times; files are then decoded once, to disk, where
+            there is room.
     """
 
     __test__ = False  # not a test case, whatever pytest makes of the name
 
     def __init__(
         self, images: Split, mean: list[float], std: list[float], device: torch.device,
-        view: View | None = None,
+        view: View | None = None, again: bool = True,
     ) -> None:  # fmt: skip
         self.labels = torch.from_numpy(images.labels).to(device)
         self.device = device
@@ -192,9 +194,8 @@ class TestBatches:
         self.batch_size = max(1, min(500, 500 * 64 * 64 // (side * side)))
         self.kept: Images | Kept | Stream
         if isinstance(images, ImageFiles):
-            # Without augmentation an image is decoded the same each time: once, where there is
-            # room on disk, for every epoch and every run.
-            self.kept = keep(images) or Stream(images, device)
+            # Without augmentation an image is decoded the same each time.
+            self.kept = (keep(images) if again else None) or Stream(images, device)
         else:
             self.kept = images
             self.tensor = torch.from_numpy(np.ascontiguousarray(images.pixels)).to(device)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wcordbench.data.base import Dataset, Images, Split
+from wcordbench.data.base import Dataset, ImageFiles, Images, Split
 from wcordbench.data.decode import Reading
 from wcordbench.data.fetch import fetch, why
 from wcordbench.data.folder import load_folder
-from wcordbench.data.notes import alone, may_download
+from wcordbench.data.notes import alone, may_download, warn
 from wcordbench.errors import UserError
 from wcordbench.registry import register_dataset
 
@@ -35,6 +36,12 @@ train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 #: the classes in the order of their labels, which is that of the alphabet
 NAMES = {"cifar10": tuple(_CIFAR10.split()), "cifar100": tuple(_CIFAR100.split())}
+
+#: how files end whose pixels are not those that were written
+_LOSSY = (b".jpg", b".jpeg", b".webp")
+
+#: what :func:`content` gives of the published images, where it is known
+PUBLISHED = {"cifar100": "7a9fbe29d265a89c"}
 
 #: training and test images; whatever has another number of them is damaged
 COUNTS = (50000, 10000)
@@ -96,8 +103,27 @@ def _cifar(root: Path, name: str, torchvision_name: str, classes: int) -> Datase
             f" {counts[2]} classes, not {COUNTS[0]}, {COUNTS[1]} and {classes}; delete it and"
             " run again to fetch it anew"
         )
+    lossy = [name for split in (dataset.train, dataset.test) if isinstance(split, ImageFiles)
+             for name in split.names.tolist() if name.lower().endswith(_LOSSY)]  # fmt: skip
     dataset = dataset.in_memory()
-    return Dataset(canonical_order(dataset.train), canonical_order(dataset.test), dataset.classes)
+    found = Dataset(canonical_order(dataset.train), canonical_order(dataset.test), dataset.classes)
+    if place == folder and (lossy or content(found) != PUBLISHED.get(name, content(found))):
+        which = f"{os.fsdecode(lossy[0])} is compressed with loss" if lossy else "pixels or labels"
+        warn(
+            f"{name}: the images in {folder} are not the published ones ({which}); nothing"
+            " that is trained on them is comparable with what was published"
+        )
+    return found
+
+
+def content(dataset: Dataset) -> str:
+    """16 hexadecimal digits of the images and labels in canonical order."""
+    found = hashlib.sha256()
+    for split in (dataset.train, dataset.test):
+        assert isinstance(split, Images)
+        found.update(np.ascontiguousarray(split.pixels).data)
+        found.update(split.labels.astype("<i8").tobytes())
+    return found.hexdigest()[:16]
 
 
 def _named(dataset: Dataset, name: str, folder: Path) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -178,9 +179,9 @@ def _content(files: ImageFiles) -> str:
     # A change within a clock's tick of the one before has the same time.
     settled = newest < time.time_ns() - int(SETTLED * 1e9)
     index = files.base / CACHE / f"{files.split}.index"
-    known = read_json(index)
-    if settled and known.get("seen") == seen and isinstance(known.get("content"), str):
-        return str(known["content"])
+    for known in read_both(index) if settled else ():
+        if known.get("seen") == seen and isinstance(known.get("content"), str):
+            return str(known["content"])
     content = _read_all(files)
     if settled:
         write_beside(index, json.dumps({"seen": seen, "content": content}).encode())
@@ -332,13 +333,15 @@ def local(file: Path) -> Path:
     return home / "wcordbench" / folder / file.name
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """What :func:`write_beside` wrote; empty where there is nothing, or something else."""
+def read_both(file: Path) -> list[dict[str, Any]]:
+    """What :func:`write_beside` wrote, in the cache's folder and in the user's own cache.
+
+    Who may not write the folder has another's file there, and the own in the other place.
+    """
+    found = []
     for place in (file, local(file)):
-        try:
-            found = json.loads(place.read_bytes()) if not place.parent.is_symlink() else {}
-        except (OSError, ValueError):
-            continue
-        if isinstance(found, dict) and found:
-            return found
-    return {}
+        with contextlib.suppress(OSError, ValueError):
+            content = json.loads(place.read_bytes()) if not place.parent.is_symlink() else {}
+            if isinstance(content, dict):
+                found.append(content)
+    return found

@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wcordbench.data.decode import Pixels, Reading
-from wcordbench.data.files import CHUNK, MANY, ImageFiles, cache_file, forget_stale, local
+from wcordbench.data.files import (
+    CHUNK,
+    MANY,
+    ImageFiles,
+    cache_file,
+    forget_stale,
+    local,
+    read_both,
+    write_beside,
+)
 from wcordbench.data.notes import alone, say
 
 #: a disk is not filled by what only saves time
@@ -75,15 +84,37 @@ def stored(files: ImageFiles, size: int) -> ImageFiles:
 
 
 def _whole(cache: Path, shape: tuple[int, ...]) -> bool:
-    """Whether the array is there; that it is what was written is taken from the file beside it."""
+    """Whether the array is there, and is what was written.
+
+    It is read for that where its times say that it may have been changed since it last was.
+    """
     if cache.parent.is_symlink():
         return False
     try:
-        known: dict[str, Any] = json.loads(cache.with_suffix(".json").read_bytes())
+        checksum = json.loads(cache.with_suffix(".json").read_bytes())["sha256"]
         array = np.load(cache, mmap_mode="r", allow_pickle=False)
+        if array.shape != shape or array.dtype != np.uint8:
+            return False
+        seen = _seen(cache, checksum)
+        if seen in read_both(cache.with_suffix(".seen")):
+            return True
+        if len(array) >= MANY:
+            say(f"checking {cache}, once")
+        digest = hashlib.sha256()
+        for start in range(0, len(array), CHUNK):
+            digest.update(np.ascontiguousarray(array[start : start + CHUNK]).data)
     except Exception:  # arbitrary bytes fail in arbitrary ways; the images are still there
         return False
-    return "sha256" in known and array.shape == shape and array.dtype == np.uint8
+    if digest.hexdigest() == checksum:
+        write_beside(cache.with_suffix(".seen"), json.dumps(seen).encode())
+        return True
+    return False
+
+
+def _seen(cache: Path, checksum: str) -> dict[str, Any]:
+    """What tells a whole array from one that was changed later, without reading it."""
+    stat = cache.stat()
+    return {"sha256": checksum, "file": [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]}
 
 
 def _write(files: ImageFiles, cache: Path) -> None:
@@ -118,3 +149,5 @@ def _write(files: ImageFiles, cache: Path) -> None:
         cache.unlink(missing_ok=True)
         cache.hardlink_to(final)
     cache.with_suffix(".json").write_text(json.dumps({"sha256": digest.hexdigest()}))
+    seen = json.dumps(_seen(cache, digest.hexdigest()))
+    write_beside(cache.with_suffix(".seen"), seen.encode())

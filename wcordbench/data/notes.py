@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import filelock
+from wcordbench.locks import file_lock
 
 
 def _to_stderr(line: str) -> None:
@@ -72,7 +72,7 @@ def alone(lock: Path) -> Iterator[None]:
     held = None
     with contextlib.suppress(OSError, NotImplementedError):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(lock)
+        held = file_lock(lock)
         held.acquire()
     try:
         yield

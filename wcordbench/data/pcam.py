@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wcordbench.data.base import Dataset, Images
 from wcordbench.data.fetch import is_whole, why
-from wcordbench.data.notes import alone, may_download, say
+from wcordbench.data.notes import alone, may_download, say, warn
 from wcordbench.errors import UserError
 from wcordbench.options import Annotated, Interval
 from wcordbench.registry import register_dataset
@@ -45,16 +45,19 @@ def pcam(root: Path, *, images: Annotated[int, Interval(ge=1, le=262144)] = 2621
             "dataset 'pcam' needs the h5py package; install it with 'pip install wcordbench[pcam]'"
         ) from None
     folder = root / "pcam"
-    train, test = (
-        Images(
-            _array(_file(folder, split, "images"), "x", (SIDE, SIDE, 3), most),
-            _array(_file(folder, split, "targets"), "y", (1, 1, 1), most)
-            .reshape(-1)
-            .astype(np.int64),
-        )
-        for split, most in (("train", images), ("test", None))
-    )
+    train, test = _split(folder, "train", images), _split(folder, "test", None)
     return Dataset(train, test, ("normal", "tumor"))
+
+
+def _split(folder: Path, split: str, most: int | None) -> Images:
+    pixels = _array(_file(folder, split, "images"), "x", (SIDE, SIDE, 3), most)
+    labels = _array(_file(folder, split, "targets"), "y", (1, 1, 1), most).reshape(-1)
+    if len(pixels) != len(labels):
+        raise UserError(
+            f"pcam: {folder} holds {len(pixels)} {split} images and {len(labels)} labels of them;"
+            " delete both files and run again to fetch them anew"
+        )
+    return Images(pixels, labels.astype(np.int64))
 
 
 def _file(folder: Path, split: str, kind: str) -> Path:
@@ -72,7 +75,14 @@ def _file(folder: Path, split: str, kind: str) -> Path:
     try:
         with alone(folder / f".{name}.lock"):
             if file.is_file():
-                return file
+                if _is_ours(file, md5):
+                    return file
+                if not is_whole(archive, md5):
+                    warn(
+                        f"pcam: {file.name} was unpacked by other means, so that nothing says"
+                        f" whether it is the published file; put {archive.name} beside it"
+                    )
+                    return file
             if not is_whole(archive, md5):
                 if not may_download():
                     raise RuntimeError("not now")
@@ -80,12 +90,25 @@ def _file(folder: Path, split: str, kind: str) -> Path:
                 download_file_from_google_drive(identity, str(folder), archive.name, md5)
             say(f"pcam: unpacking {archive.name}, once")
             _unpack(archive, file)
+            _marker(file).write_text(f"{md5} {file.stat().st_size}")
     except Exception as error:  # gdown raises of many kinds
         raise UserError(
             f"pcam: {file} is missing and cannot be downloaded ({why(error)}); run again with a"
             f" network, or put {archive.name} of https://github.com/basveeling/pcam into {folder}"
         ) from None
     return file
+
+
+def _marker(file: Path) -> Path:
+    return file.with_name(f".{file.name}.whole")
+
+
+def _is_ours(file: Path, md5: str) -> bool:
+    """Whether it was unpacked here, from the archive of this checksum."""
+    try:
+        return _marker(file).read_text() == f"{md5} {file.stat().st_size}"
+    except (OSError, ValueError):
+        return False
 
 
 def _unpack(archive: Path, file: Path) -> None:

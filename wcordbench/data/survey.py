@@ -12,7 +12,7 @@ import numpy as np
 
 from wcordbench.data import decode
 from wcordbench.data.base import Dataset, ImageFiles
-from wcordbench.data.files import MANY, read_json, write_beside
+from wcordbench.data.files import MANY, read_both, write_beside
 from wcordbench.data.fingerprints import joined
 from wcordbench.data.notes import alone, say
 from wcordbench.data.walk import CACHE
@@ -50,7 +50,7 @@ def survey(dataset: Dataset, whole: bool = False) -> Survey:
         return _look(dataset)
     key, kept = _key(dataset) + "-whole" * whole, files.base / CACHE / "surveys.json"
     with alone(kept.with_suffix(".lock")):
-        known = read_json(kept)
+        known = {key: value for found in read_both(kept) for key, value in found.items()}
         if key in known:
             return Survey(**known[key])
         count = len(dataset.train) + len(dataset.test)

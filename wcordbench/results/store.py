@@ -29,6 +29,7 @@ from typing import Any, Literal
 import filelock
 
 from wcordbench.errors import UserError
+from wcordbench.locks import file_lock
 from wcordbench.results.groups import check_order, order_of, put_in_order
 from wcordbench.results.stray import is_stray
 from wcordbench.suite.runs import Run, digest
@@ -274,19 +275,29 @@ class RunFolder:
                 with contextlib.suppress(OSError):  # the run is done with or without them
                     (self.path / name).unlink(missing_ok=True)
 
-    def fail(self, kind: str, reason: str, traceback: str = "") -> None:
-        """Mark the run failed (``diverged``, ``error``, ``memory``) or ``undefined``."""
+    def fail(self, kind: str, reason: str, traceback: str = "", own: bool = True) -> None:
+        """Mark the run failed (``diverged``, ``error``, ``memory``) or ``undefined``.
+
+        Args:
+            kind, reason, traceback: how, in short and in full.
+            own: whether its checkpoint may have led to it; not so where memory was short, or what
+                it shares with others (the images, the teacher) failed.
+        """
         record = {"kind": kind, "reason": reason, "traceback": traceback, "format": FORMAT}
-        self.write_bytes("failure.json", to_json(record))
+        self.write_bytes("failure.json", to_json(record | ({} if own else {"own": False})))
 
     def retry(self) -> None:
-        """Forget a failure, and the checkpoint that led to it.
+        """Forget a failure, and the checkpoint where that may have led to it.
 
         Raises:
             StorageError: they cannot be removed.
         """
+        goes = ["checkpoint.pt", "failure.json"]
+        with contextlib.suppress(UserError):  # a damaged record says nothing
+            if (self.path / "failure.json").is_file() and self.failure().get("own") is False:
+                goes.remove("checkpoint.pt")
         try:
-            for name in ("checkpoint.pt", "failure.json"):
+            for name in goes:
                 (self.path / name).unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(
@@ -337,7 +348,7 @@ class RunFolder:
             StorageError: the folder cannot be made or locked.
         """
         self.make()
-        lock = filelock.FileLock(self.path / LEASE)
+        lock = file_lock(self.path / LEASE)
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:

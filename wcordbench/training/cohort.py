@@ -78,6 +78,8 @@ class Cohort:
     learners: list[Learner] = field(default_factory=list, init=False)
     #: runs that have failed, or are to be tried again elsewhere
     left: set[Run] = field(default_factory=set, init=False)
+    #: whether training has begun
+    loaded: bool = field(default=False, init=False)
 
     def train(self) -> None:
         """Train every run that is not done and not held by another process.
@@ -117,12 +119,12 @@ class Cohort:
         except Exception as error:  # in what the runs share: the data, the teacher, the batches
             if kind_of(error) == "device":
                 raise
-            if kind_of(error) == "memory":
+            if self.loaded:
                 with contextlib.suppress(RuntimeError, MemoryError):
                     self._save([x for x in self.learners if not x.finished])
             for run, folder in todo:
                 if run not in self.left and folder.state in ("missing", "begun"):
-                    self._leave(run, folder, error)
+                    self._leave(run, folder, error, own=False)
 
     def _train(self, todo: list[tuple[Run, RunFolder]]) -> None:
         config = todo[0][0].config
@@ -158,6 +160,7 @@ class Cohort:
             config["train"]["batch_size"],
         )  # fmt: skip
         self.report({"kind": "loaded"})
+        self.loaded = True
         self.pace = Pace()
         self.saved, self.save_seconds = time.monotonic(), 0.0
         try:
@@ -256,8 +259,13 @@ class Cohort:
             self._leave(run, folder, error)
             return False
 
-    def _leave(self, run: Run, folder: RunFolder, error: Exception) -> None:
-        """Say, and unless it is to be tried again record, why a run does not go on here."""
+    def _leave(self, run: Run, folder: RunFolder, error: Exception, own: bool = True) -> None:
+        """Say, and unless it is to be tried again record, why a run does not go on here.
+
+        Args:
+            run, folder, error: what failed, and how.
+            own: whether it failed in what is the run's own.
+        """
         kind, trace = kind_of(error), ""
         if isinstance(error, UserError | DivergedError):
             reason = str(error)
@@ -272,7 +280,7 @@ class Cohort:
                 torch.cuda.empty_cache()
             self.report({"kind": "memory", "run": run.name, "reason": reason})
             return
-        folder.fail(kind, reason, trace)
+        folder.fail(kind, reason, trace, own and kind != "memory")
         self.report({"kind": "failed", "run": run.name, "reason": reason})
 
     def _teacher(self, runs: list[Run]) -> nn.Module | None:
@@ -321,7 +329,7 @@ class Cohort:
             run, folder, setup, size, channels, classes, len(self.batches), self.device,
             self.fingerprint, self.teacher_sha256 if run.config["method"]["terms"] else None,
         )  # fmt: skip
-        learner.environment = self.environment
+        learner.environment = {**self.environment, "compile": self.compile}
         if learner.resume():
             self.report(
                 {
@@ -341,7 +349,9 @@ class Cohort:
     def _passes(self, run: Run, teacher: nn.Module) -> Passes:
         """The teacher's features of the training images, as they are tested."""
         mean, std = run.config["dataset"]["mean"], run.config["dataset"]["std"]
-        images = TestBatches(self.dataset.train, mean, std, self.device, self.batches.teacher)
+        images = TestBatches(
+            self.dataset.train, mean, std, self.device, self.batches.teacher, again=False
+        )
         return Passes(teacher, images, self.should_stop)
 
     def _report_step(self, members: list[Learner], epoch: int, step: int) -> None:

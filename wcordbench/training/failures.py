@@ -9,6 +9,12 @@ from wcordbench.training.learner import DivergedError
 
 #: in the messages of allocations that fail outside torch's own allocator
 _MEMORY = ("out of memory", "ALLOC_FAILED")
+#: in the messages of a GPU, or a driver, that is broken or is not there
+_DEVICE = (
+    "CUDA error", "CUDNN_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_INTERNAL_ERROR",
+    "No CUDA GPUs are available", "Found no NVIDIA driver", "NVIDIA driver on your system",
+    "CUDA driver initialization failed", "Unexpected error from cudaGetDeviceCount",
+)  # fmt: skip
 
 
 def kind_of(error: BaseException) -> str:
@@ -22,7 +28,7 @@ def kind_of(error: BaseException) -> str:
     if isinstance(error, RuntimeError):
         if any(sign in str(error) for sign in _MEMORY):
             return "memory"
-        if "CUDA error" in str(error):
+        if any(sign in str(error) for sign in _DEVICE):
             return "device"
     return "diverged" if isinstance(error, DivergedError) else "error"
 
