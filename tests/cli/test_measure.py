@@ -14,10 +14,12 @@ from PIL import Image
 
 from wcordbench.cli.main import main
 from wcordbench.data.digits import digits
+from wcordbench.errors import UserError
 from wcordbench.results.evaluations import FILE, evaluations
 from wcordbench.results.store import RunFolder, StorageError, Store
 from wcordbench.results.verify import verify
 from wcordbench.suite import Run, expand, load_suite
+from wcordbench.suite.other import other_dataset
 from wcordbench.training.cohort import Cohort
 
 SUITE = """
@@ -156,6 +158,63 @@ def test_a_probe_is_the_classifier_of_scikit_learn_on_pooled_features(
     assert evaluations(stored)["probe:digits"]["scores"]["top1"] == pytest.approx(wanted, abs=0.6)
 
 
+TASK = """
+name: task
+dataset: {name: digits, mean: [0.3058], std: [0.3764]}
+task: {positive: [3]}
+train: {epochs: 1, batch_size: 256, learning_rate: 0.05, schedule: {type: one_cycle}}
+seeds: [0]
+pairs: [{teacher: resnet8, student: resnet8}]
+methods: [student]
+"""
+
+
+def test_a_task_is_the_runs_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A probe is of the other classes as they are; a number is no class of another dataset."""
+    (folder / "task.yaml").write_text(TASK)
+    run = next(c.run for c in expand(load_suite(folder / "task.yaml")))
+    stored = Store(folder / "results").folder(run)
+    Cohort([run], Store(folder / "results"), folder, torch.device("cpu")).train()
+    name = stored.path.name
+    assert _call(capsys, "evaluate", name, "--dataset", "digits")[0] == 0
+    assert evaluations(stored)["digits"]["scores"]["top1"] == stored.result()["scores"]["top1"]
+    assert _call(capsys, "probe", name, "--dataset", "digits")[0] == 0
+    probed = evaluations(stored)["probe:digits"]
+    assert "task" not in probed["dataset"] and probed["scores"]["top1"] < 89  # of ten classes
+    where = ("--data", str(folder), "--name", "x")
+    code, _, err = _call(capsys, "evaluate", name, "--dataset", _folder_of("letters"), *where)
+    assert code == 2 and "names class 3 by its number" in err
+    for split in ("train", "test"):
+        for digit in range(10):
+            new = folder / "made" / split / ("positive" if digit == 3 else "other")
+            shutil.copytree(folder / "same" / split / str(digit), new, dirs_exist_ok=True)
+    code, _, err = _call(capsys, "evaluate", name, "--dataset", _folder_of("made"), *where)
+    assert code == 0, err  # its classes are the network's
+    assert evaluations(stored)["x"]["scores"]["top1"] == stored.result()["scores"]["top1"]
+
+
+def test_images_are_read_as_the_runs_were() -> None:
+    own = {
+        "name": "imagefolder", "mean": [0.5], "std": [0.5], "size": None,
+        "options": {"folder": "a", "image_size": 64, "resize": 72, "grayscale": True},
+    }  # fmt: skip
+    _, found = other_dataset("{name: imagefolder, options: {folder: b}}", own, 64)
+    read = {key: found["options"][key] for key in ("image_size", "resize", "grayscale")}
+    assert read == {"image_size": 64, "resize": 72, "grayscale": True}
+    text = "{name: imagefolder, options: {folder: b, image_size: 80}}"
+    assert other_dataset(text, own, 64)[1]["options"].get("resize") is None
+    cifar = {"name": "cifar100", "mean": [0.5] * 3, "std": [0.5] * 3, "size": 16, "options": {}}
+    found = other_dataset("{name: imagefolder, options: {folder: b}}", cifar, 16)[1]
+    assert found["options"]["image_size"] == 32 and found["size"] == 16  # averaged, as CIFAR's
+    assert other_dataset("pathmnist", cifar | {"size": None}, 32)[1]["options"]["image_size"] == 64
+
+
+def test_images_smaller_than_those_of_the_training_are_refused() -> None:
+    own = {"name": "cifar100", "options": {}, "mean": [0.3], "std": [0.4], "size": 16}
+    with pytest.raises(UserError, match=r"--dataset digits: its images are smaller than the 16 "):
+        other_dataset("digits", own, 16)
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -163,7 +222,12 @@ def test_a_probe_is_the_classifier_of_scikit_learn_on_pooled_features(
         (("RUN", "--dataset", "digitz"), "did you mean 'digits'"),
         (("RUN", "--dataset", "[1, 2]"), "neither a dataset's name"),
         (("RUN", "--dataset", "gone.yaml"), "gone.yaml"),
-        (("RUN", "--dataset", "cifar10"), "channel"),
+        (("RUN", "--dataset", "cifar10"), "another number of channels than the 1"),
+        (("RUN", "--dataset", "{name: digits, foo: 1}"), "unknown key 'foo'"),
+        (("RUN", "--dataset", "{nam: digits}"), "unknown key 'nam'; did you mean 'name'?"),
+        (("RUN", "--dataset", "{name: imagefolder}"), "key 'options.folder' is missing"),
+        (("RUN", "--dataset", "{name: digits, size: 4}"), "key 'size' has no use here"),
+        (("RUN", "--dataset", "{name: digits, holdout: 9}"), "key 'holdout' has no use here"),
         (("RUN", "--dataset", "digits", "--name", "a b"), "cannot name a measurement"),
         (("RUN", "--dataset", "digits", "--device", "cuda:99"), "CUDA devices); leave it out"),
         (("RUN", "--dataset", "digits", "--device", "gpu"), "give cpu, cuda or cuda:0"),

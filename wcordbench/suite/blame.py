@@ -9,29 +9,41 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from wcordbench import registry
-from wcordbench.suite.base import SCHEDULES, Mistake, phrase
+from wcordbench.suite.base import SCHEDULES, Mistake, located, phrase
 from wcordbench.suite.schema import MethodSpec, Suite
 
 Location = tuple[str | int, ...]
 
 
-def first(error: ValidationError, data: Any) -> Mistake:
-    """The mistake to report of several."""
+def first(error: ValidationError, data: Any, root: type[BaseModel] = Suite) -> Mistake:
+    """The mistake to report of several.
+
+    Args:
+        error: what the validation found.
+        data: what was validated.
+        root: by which model.
+    """
     # An unknown key explains the missing one it was meant to be: name it first.
     order = {"extra_forbidden": 0, "missing": 2, "union_tag_not_found": 2}
-    return _mistake(min(error.errors(), key=lambda e: order.get(e["type"], 1)), data)
+    return _mistake(min(error.errors(), key=lambda e: order.get(e["type"], 1)), data, root)
 
 
 def every(error: ValidationError, data: Any) -> list[Mistake]:
-    """All mistakes."""
-    return [_mistake(e, data) for e in error.errors()]
+    """All mistakes of a suite."""
+    return [_mistake(e, data, Suite) for e in error.errors()]
 
 
-def _mistake(error: Any, data: Any) -> Mistake:
+def sentence(mistake: Mistake, at: Location) -> str:
+    """What is wrong, with the key at a path where the mistake does not name it itself."""
+    told = mistake.message.startswith("unknown key")
+    return mistake.message if told else located(mistake.message, at)
+
+
+def _mistake(error: Any, data: Any, root: type[BaseModel]) -> Mistake:
     at = _without_tags(error["loc"])
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        hint = registry.nearest(str(at[-1]), _fields_at(at[:-1], data))
+        hint = registry.nearest(str(at[-1]), _fields_at(at[:-1], data, root))
         return Mistake(f"unknown key {'.'.join(str(p) for p in at)!r}{hint}", *at)
     if kind == "union_tag_invalid":
         at = (*at, "type")
@@ -72,14 +84,14 @@ def item(data: Any, part: str | int, default: Any) -> Any:
     return data.get(part, default) if isinstance(data, dict) else default
 
 
-def _fields_at(at: Location, data: Any) -> list[str]:
+def _fields_at(at: Location, data: Any, root: type[BaseModel]) -> list[str]:
     """The keys that the schema allows at a path."""
-    return [n for m in fields_at(at, data) if m is not MethodSpec for n in m.model_fields]
+    return [n for m in fields_at(at, data, root) if m is not MethodSpec for n in m.model_fields]
 
 
-def fields_at(at: Location, data: Any) -> list[type[BaseModel]]:
+def fields_at(at: Location, data: Any, root: type[BaseModel] = Suite) -> list[type[BaseModel]]:
     """The models, of which one is meant, of the mapping at a path."""
-    annotation: Any = Suite
+    annotation: Any = root
     for part in at:
         data = item(data, part, None)
         if isinstance(part, str):

@@ -17,7 +17,7 @@ from wcordbench import registry
 from wcordbench.errors import UserError
 from wcordbench.suite import paths
 from wcordbench.suite.base import Word
-from wcordbench.suite.blame import first, written_part
+from wcordbench.suite.blame import first, sentence, written_part
 from wcordbench.suite.schema import (
     Mistake,
     Source,
@@ -233,9 +233,7 @@ class Read:
         source = self.source
         if source.overrides and not source.related(problem.at) and not _valid(source.file):
             source.overrides.clear()  # none is to blame
-        text = problem.message
-        if not text.startswith("unknown key"):
-            text = located(text, written_part(problem.at, self.written))
+        text = sentence(problem, written_part(problem.at, self.written))
         return one_line(f"{source.blame(problem.at)}: {text}")
 
 

@@ -106,7 +106,11 @@ class Train(Strict):
         0.0, ge=0, lt=1, description="share of a label that is spread over all classes"
     )
     clip_norm: float | None = Field(
-        None, gt=0, examples=[1.0], description="the gradient's largest norm, over all parameters"
+        None,
+        gt=0,
+        examples=[1.0],
+        description="the gradient's largest norm, over all that is trained, a method's own"
+        " parameters included",
     )
     ema: Ema | None = Field(
         None, examples=[{"decay": 0.9999}], description="a moving average of the student's weights"

@@ -6,6 +6,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from wcordbench.data import base as data
-from wcordbench.data.base import Dataset, Images, Split
+from wcordbench.data.base import Dataset, Split
 from wcordbench.data.batches import TestBatches
+from wcordbench.data.memory import allowing
 from wcordbench.data.views import View
 from wcordbench.devices import available
 from wcordbench.errors import UserError
@@ -110,8 +112,10 @@ def measure_accuracy(
     Raises:
         UserError: the data cannot be read, or their classes are not the network's.
     """
-    dataset = data.load(config, data_root)
     names = student.card.classes
+    config = _with_task(folder, config, names, data_root)
+    with allowing(None, device=student.mean.device):
+        dataset = data.load(config, data_root)
     if set(dataset.classes) != set(names):
         missing = sorted(set(names) - set(dataset.classes))
         strange = sorted(set(dataset.classes) - set(names))
@@ -121,7 +125,7 @@ def measure_accuracy(
             f" {folder.path.name} tells apart; wcordbench probe measures features on other classes"
         )
     place = np.array([names.index(name) for name in dataset.classes], np.int64)
-    test = Images(dataset.test.pixels, place[dataset.test.labels])
+    test = replace(dataset.test, labels=place[dataset.test.labels])
     record = folder.result(best=False)
     precision = record.get("environment", {}).get("precision", "fp32")
     device = student.mean.device
@@ -159,10 +163,11 @@ def measure_probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    dataset = data.load(config, data_root)
+    device = student.mean.device
+    with allowing(None, device=device):
+        dataset = data.load(config, data_root)
     record = folder.result(best=False)
     precision = record.get("environment", {}).get("precision", "fp32")
-    device = student.mean.device
     train, test = (
         _pooled(student, _batches(split, record["config"], device), precision)
         for split in (dataset.train, dataset.test)
@@ -184,11 +189,40 @@ def measure_probe(
     return made
 
 
+def _with_task(
+    folder: RunFolder, config: dict[str, Any], names: tuple[str, ...], data_root: Path
+) -> dict[str, Any]:
+    """The other dataset with the task of the run, unless its classes are the network's already.
+
+    Raises:
+        UserError: the task does not fit it, or counts classes that it may count otherwise.
+    """
+    own = folder.result(best=False)["config"]["dataset"]
+    if "task" not in own:
+        return config
+    classes = data.look(config, data_root).classes
+    if set(classes) == set(names):
+        return config
+    task = own["task"]
+    members = task.get("positive") or [m for group in task["groups"].values() for m in group]
+    number = next((m for m in members if isinstance(m, int) and str(m) not in classes), None)
+    if number is not None and any(config[key] != own[key] for key in ("name", "options")):
+        raise UserError(
+            f"the task of {folder.path.name} names class {number} by its number, which in dataset"
+            f" {config['name']!r} may be another class; name classes in the suite, or give folders"
+            f" that are called {' and '.join(names)}"
+        )
+    try:
+        data.look(config | {"task": task}, data_root)
+    except UserError as error:
+        raise UserError(f"{folder.path.name} has a task of its own: {error}") from None
+    return config | {"task": task}
+
+
 def _batches(split: Split, config: dict[str, Any], device: torch.device) -> TestBatches:
-    images = Images(split.pixels, split.labels)
     mean, std = config["dataset"]["mean"], config["dataset"]["std"]
-    view = View(config.get("view"), images.pixels.shape[1], mean, std, device)
-    return TestBatches(images, mean, std, device, view)
+    view = View(config.get("view"), split.shape[1], mean, std, device)
+    return TestBatches(split, mean, std, device, view, again=False)
 
 
 @torch.inference_mode()
