@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -17,6 +18,8 @@ import wcordbench
 from wcordbench.cli.main import main
 from wcordbench.data.digits import digits
 from wcordbench.errors import UserError
+from wcordbench.results.evaluations import FILE
+from wcordbench.results.sealed import sealed
 from wcordbench.results.store import Store
 from wcordbench.suite import expand, load_suite
 
@@ -102,6 +105,7 @@ def test_best_lists_finished_runs_by_score(folder: Path, command: Command) -> No
     text = command("best", "--method", "kd", "--seed", "1", "--pair", "resnet14->resnet8")[1]
     assert text.splitlines()[-1].endswith(names(folder, "kd_s1")[0])
     assert "2 of 4 finished runs" in command("best", "--top", "2")[1]
+    assert "digits at 4 pixels" in command("best", "--top", "1")[1]
     scores = json.loads(command("best", "--score", "top5", "--format", "json")[1])
     assert scores[0]["score"] == measured(folder, scores[0]["run"])["scores"]["top5"]
 
@@ -128,6 +132,12 @@ def test_best_lists_teachers_only_where_asked_and_a_pairs_plain_students(
         assert seeds == sorted(names(folder, "kd_s1") + teacher)
     code, _, err = command("best", "--pair", "resnet20->resnet14")
     assert code == 2 and "fits the selection" in err
+
+
+@pytest.mark.parametrize("flag", [["--seed", "0"], ["--method", "kd"], ["--set", "seeds=[0]"]])
+def test_a_selection_is_of_one_suite(folder: Path, command: Command, flag: list[str]) -> None:
+    code, out, err = command("table", *flag)
+    assert (code, out) == (2, "") and f"{flag[0]} is of one suite; name the suite" in err
 
 
 def test_best_refuses_what_it_cannot_list(folder: Path, command: Command) -> None:
@@ -311,6 +321,30 @@ def test_a_run_in_training_is_not_removed(folder: Path, command: Command) -> Non
     assert (held.path / "result.json").is_file()
 
 
+def test_forget_leaves_the_lock_of_a_run_that_began_meanwhile(
+    folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (name,) = names(folder, "kd_s0")
+    (began,) = [f for f in Store(folder / "results").folders() if f.path.name == name]
+    with contextlib.ExitStack() as training:
+        monkeypatch.setattr(
+            "typer.confirm", lambda _: training.enter_context(began.lease()) is None
+        )
+        code, _, err = command("forget", "tiny.yaml", "--method", "kd", "--seed", "0")
+        assert code == 2 and f"{name} is being trained" in err
+        assert began.held() and (began.path / "result.json").is_file()
+
+
+def test_retrain_removes_nothing_before_all_is_there(folder: Path, command: Command) -> None:
+    (teacher,) = names(folder, "resnet14_student")
+    (folder / "results" / "runs" / teacher / "student.pt").unlink()
+    before = names(folder)
+    code, _, err = command("run", "tiny.yaml", "--method", "kd", "--retrain")
+    assert code == 2 and "the teacher's weights, is missing" in err
+    results = [(folder / "results" / "runs" / name / "result.json").is_file() for name in before]
+    assert names(folder) == before and all(results)
+
+
 def test_without_a_yes_nothing_is_removed(
     folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,6 +414,30 @@ def test_merge_refuses_what_does_not_hold(folder: Path, command: Command) -> Non
         (other, "differs from the result that results has"),
     ):
         assert [line for line in out.splitlines() if name in line and reason in line], out
+
+
+def test_merge_completes_what_is_here(folder: Path, command: Command) -> None:
+    """A clone without weights gets them, and measurements; another score of a name is named."""
+    (name,) = names(folder, "kd_s0")
+    for dataset in ("mine", "yours"):
+        assert command("evaluate", name, "--dataset", "digits", "--name", dataset)[0] == 0
+    shutil.copytree("results", "theirs")
+    run = folder / "results" / "runs" / name
+    (run / "student.pt").unlink()
+    (run / FILE).unlink()
+    said = "0 runs taken from theirs, 5 were here (1 completed), 0 unfinished, 0 refused\n"
+    assert command("merge", "theirs")[:2] == (0, said)
+    for file in ("student.pt", FILE):
+        assert (run / file).read_bytes() == (folder / "theirs" / "runs" / name / file).read_bytes()
+    assert command("merge", "theirs")[1] == said.replace(" (1 completed)", "")
+    assert command("verify")[0] == 0
+    records = json.loads((run / FILE).read_text())
+    records["evaluations"]["mine"] = sealed(
+        {**records["evaluations"]["mine"], "scores": {"top1": 1.0, "top5": 2.0}}
+    )
+    (run / FILE).write_text(json.dumps(records))
+    code, out, _ = command("merge", "theirs")
+    assert code == 1 and "measured 'mine' otherwise" in out and "1 refused" in out
 
 
 def test_merge_of_nothing(folder: Path, command: Command) -> None:

@@ -54,6 +54,9 @@ def test_init_overwrites_nothing(
     assert run(monkeypatch, "init", ".", "--suite", "digits") == 2
     assert "digits.yaml is there and is another file" in capsys.readouterr().err
     assert file.read_text() == "name: mine\n"
+    (tmp_path / "folder" / "digits.yaml").mkdir(parents=True)
+    assert run(monkeypatch, "init", "folder", "--suite", "digits") == 2
+    assert "digits.yaml is there and is another file" in capsys.readouterr().err
     assert run(monkeypatch, "init", "x", "--suite", "digit") == 2
     assert not (tmp_path / "x").exists()
     (tmp_path / "file").touch()

@@ -87,7 +87,7 @@ def command(
 
 def _row(folder: Any, title: str | None, score: str) -> dict[str, Any] | None:
     """A finished run as a row; None where it is not finished, or has no such score."""
-    from wcordbench.results.scored import scored_on
+    from wcordbench.results.scored import scored_on, trained_on
 
     if folder.state != "done":
         return None
@@ -100,6 +100,7 @@ def _row(folder: Any, title: str | None, score: str) -> dict[str, Any] | None:
         "run": folder.path.name,
         "score": record["scores"][score],
         "dataset": config["dataset"]["name"],
+        "trained_on": trained_on(config),
         "images": scored_on(config),
         "method": title or config["method"]["name"],
         "teacher": teacher,
@@ -185,6 +186,7 @@ def _text(rows: list[dict[str, Any]], total: int, score: str) -> str:
             r["method"],
             f"{r['teacher']}->{r['student']}" if r["teacher"] else r["student"],
             r["seed"],
+            r["trained_on"],
             r["epochs"],
             r["run"]
             + ("" if r["images"] == TEST else f" (on {r['images']})")
@@ -192,7 +194,7 @@ def _text(rows: list[dict[str, Any]], total: int, score: str) -> str:
         ]
         for r in rows
     ]
-    headers = [score, "method", "pair", "seed", "epochs", "run"]
+    headers = [score, "method", "pair", "seed", "dataset", "epochs", "run"]
     lines = [tabulate(table, headers, disable_numparse=True, colalign=("right",))]
     if len(rows) < total:
         lines.append(f"{len(rows)} of {total} finished runs; --top 0 lists all")

@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Copy a commented suite into a folder, to run and to change.
 
-    Nothing that is there is overwritten.
+    No suite that is there is overwritten; the schema beside it is brought up to date.
     """
     from wcordbench import registry
     from wcordbench.results.store import StorageError, write_atomic
@@ -34,15 +34,15 @@ def command(
     if suite not in known:
         raise UserError(f"--suite {suite!r} is not shipped{registry.nearest(suite, known)}")
     source = known[suite]
-    files = [source, source.parent / SCHEMA_FILE]
+    files = [f for f in (source, source.parent / SCHEMA_FILE) if f.is_file()]
     target = folder / source.name
-    if target.exists() and target.read_bytes() != source.read_bytes():
+    alike = target.is_file() and target.read_bytes() == source.read_bytes()
+    if target.exists() and not alike:
         raise UserError(f"{target} is there and is another file; name another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file in files:
-            if file.is_file():
-                write_atomic(folder / file.name, file.read_bytes())
+            write_atomic(folder / file.name, file.read_bytes())
     except (OSError, StorageError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("; ")[0]
         raise UserError(f"{folder} cannot be written ({reason}); name another folder") from None

@@ -18,7 +18,8 @@ def command(
     """Copy another folder's finished runs into this one, each after verifying it.
 
     A run is refused where a checksum or its identity does not hold, where it was trained on other
-    images or taught by another teacher than the runs here, and where another result is here.
+    images or taught by another teacher than the runs here, and where another result is here. A run
+    that is here gets the weights and measurements that it lacks.
 
     Exit code 0: all of it is here. 1: something was refused, and is named.
     """
@@ -34,9 +35,10 @@ def command(
     for finding in found.refused:
         typer.echo(f"refused: {finding}")
     refused = len({f.path if f.path.is_dir() else f.path.parent for f in found.refused})
+    completed = f" ({len(found.completed)} completed)" if found.completed else ""
     typer.echo(
-        f"{count(len(found.taken), 'run')} taken from {folder}, {len(found.known)} were here,"
-        f" {len(found.unfinished)} unfinished, {refused} refused"
+        f"{count(len(found.taken), 'run')} taken from {folder}, {len(found.known)} were here"
+        f"{completed}, {len(found.unfinished)} unfinished, {refused} refused"
     )
     if found.refused:
         raise typer.Exit(1)

@@ -57,6 +57,7 @@ def command(
     from wcordbench.reporting.plot_curves import curves
     from wcordbench.reporting.plot_sweep import sweep_plot
     from wcordbench.reporting.plot_table import dot_plot
+    from wcordbench.reporting.remarks import cautions
     from wcordbench.reporting.table import build
     from wcordbench.results.store import Store
     from wcordbench.suite import load_suite
@@ -69,6 +70,7 @@ def command(
         if len(seed) > 1:
             raise UserError("--seed: a map of correlations is of one seed; give it once")
     cells = select(loaded, pair, method, seed)
+    said: list[str] = []
     if kind == "curves":
         curves(loaded, cells, store, out)
     elif kind == "correlation":
@@ -78,8 +80,11 @@ def command(
         correlation_maps(correlation_differences(loaded, cells, store, data), out)
     else:
         table = build(loaded, cells, store, comparison(compare))
+        said = cautions(table.remarks)  # a picture has no place for them
         if kind == "sweep":
             sweep_plot(loaded, table, out)
         else:
             dot_plot(table, out)
+    for caution in said:
+        typer.echo(f"wcordbench: note: {caution}", err=True)
     typer.echo(f"wrote {out}")

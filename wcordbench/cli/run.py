@@ -113,6 +113,7 @@ def command(
     from wcordbench.results.images import compare_images
     from wcordbench.results.provenance import commit
     from wcordbench.results.store import Store
+    from wcordbench.results.taught import check_teachers
     from wcordbench.suite import load_suite
     from wcordbench.suite.plan import cohorts
 
@@ -136,6 +137,7 @@ def command(
             _check_anew(anew, store)
             todo = [r for r in runs if r in anew or r in todo]
         check_begun(set(todo) - set(anew), store)
+        check_teachers(todo, store)
         lines: list[str] = []  # what is said before the training
         with listening(lines.append):
             lines += compare_images(set(runs) - set(todo), store, data)
@@ -155,16 +157,16 @@ def command(
             todo = [r for r in todo if store.folder(r).state != "undefined"]
         for run in runs:
             store.folder(run).tidy()
-        if retrain:
-            _remove(anew, store)
-        for run in todo:
-            if store.folder(run).state == "failed":
-                store.folder(run).retry()
-        progress = Progress(runs, store, macs=_macs)
         others = listeners(loaded.name, runs, tensorboard, wandb, mlflow)
-        with progress, contextlib.ExitStack() as after:
+        with contextlib.ExitStack() as after:
             for listener in others:
                 after.callback(listener.close)
+            if retrain:  # after all that may be refused
+                _remove(anew, store)
+            for run in todo:
+                if store.folder(run).state == "failed":
+                    store.folder(run).retry()
+            progress = after.enter_context(Progress(runs, store, macs=_macs))
 
             def report(event: dict[str, Any]) -> None:
                 progress(event)

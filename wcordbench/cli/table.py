@@ -106,6 +106,10 @@ def command(
         raise UserError(f"--layout {layout!r} is unknown; valid: rows, wide")
     if baseline is not None and not significance:
         raise UserError("--baseline says what --significance compares with; give that as well")
+    chosen = {"--set": set_, "--pair": pair, "--method": method, "--seed": seed}
+    given = next((flag for flag, value in chosen.items() if value), None)
+    if given is not None and suite is None:
+        raise UserError(f"{given} is of one suite; name the suite")
     if metric is not None and suite is None:
         raise UserError("--metric shows a measurement of one suite's runs; name the suite")
     size_of = _size_of(form) if size else None

@@ -16,6 +16,7 @@ from typing import Any
 
 from wcordbench import registry
 from wcordbench.reporting.published import PROTOCOLS
+from wcordbench.results.scored import trained_on
 from wcordbench.results.store import Store
 
 FOLDER = Path(__file__).parent
@@ -147,19 +148,11 @@ def gaps(store: Store) -> dict[str, dict[str, list[float]]]:
 
 def _schedule(config: dict[str, Any]) -> str:
     """What a run was trained on, as it saw it, and for how long."""
-    dataset, train = config["dataset"], config["train"]
-    size = (config.get("view") or {}).get("size") or dataset.get("size")
-    parts = [dataset["name"]]
-    if "task" in dataset:
-        groups = dataset["task"].get("groups")
-        parts.append(f"in {len(groups)} groups" if groups else "in two, some against the others")
-    if size:
-        parts.append(f"at {size} pixels")
-    if "holdout" in dataset:
-        parts.append("(held-out images)")
+    train = config["train"]
+    held = " (held-out images)" if "holdout" in config["dataset"] else ""
     precision = train.get("precision", "fp32")
     within = "" if precision == "fp32" else f" in {precision}"
-    return f"{' '.join(parts)}, {train['epochs']} epochs{within}"
+    return f"{trained_on(config)}{held}, {train['epochs']} epochs{within}"
 
 
 def _gaps(store: Store) -> str:

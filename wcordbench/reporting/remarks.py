@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from wcordbench import registry
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wcordbench.reporting.table import Entry
 
 IN_BRACKETS = "In brackets: the published number."
+MIXED = "Some runs were trained on"
 NOT_COMPARABLE = "The published numbers are NOT comparable."
 
 
@@ -118,6 +119,12 @@ def _protocols(ours: Mapping[str, object], train: Train) -> list[Leaf]:
     return differences({**ours, "teacher": None}, {**theirs, "teacher": None})
 
 
+def cautions(said: Iterable[str]) -> list[str]:
+    """Of the sentences under a table, those of runs that are missing or not of one kind."""
+    kinds = ("NOT comparable", MIXED, "runs of the table are done", "that were not committed")
+    return [sentence for sentence in said if any(kind in sentence for kind in kinds)]
+
+
 def remarks(
     suite: Suite,
     pairs: list[Pair],
@@ -169,6 +176,12 @@ def remarks(
             "NOT comparable with each other: 'precision: auto' was"
             f" {' in some runs and '.join(sorted(automatic))} in others; write the precision in"
             " the suite."
+        )
+    arithmetic = frozenset[str]().union(*(s.arithmetic for s in summaries))
+    if len(arithmetic) > 1:
+        said.append(
+            f"{MIXED} {', some on '.join(sorted(arithmetic))}: their arithmetic"
+            " rounds otherwise, and a difference between them may be of that."
         )
     uncommitted = frozenset[str]().union(*(s.uncommitted for s in summaries))
     if uncommitted:

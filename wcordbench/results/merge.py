@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wcordbench.errors import UserError
-from wcordbench.results.store import SESSIONS, RunFolder, StorageError, Store
+from wcordbench.results import evaluations
+from wcordbench.results.store import (
+    SESSIONS,
+    RunBusyError,
+    RunFolder,
+    StorageError,
+    Store,
+    to_json,
+    write_atomic,
+)
 from wcordbench.results.verify import FILES, Claims, Finding, check
 
 #: what a finished or undefined run's folder is copied as
@@ -22,12 +31,14 @@ class Merged:
     Attributes:
         taken: copied.
         known: the same result was here already.
+        completed: those of ``known`` that lacked weights or measurements, which were copied.
         unfinished: neither done nor "N/A" there.
         refused: not taken, and why.
     """
 
     taken: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
+    completed: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     refused: list[Finding] = field(default_factory=list)
 
@@ -38,7 +49,8 @@ def merge(theirs: Store, ours: Store) -> Merged:
     Each run is verified as :func:`wcordbench.results.verify.verify` does: a student's teacher must
     be the teacher that is here, or that taught the students here, and all runs of a dataset must
     have seen the images that the runs here have. What nothing here says, theirs say. A run appears
-    whole or not at all.
+    whole or not at all. A run that is here with the same result gets the weights and measurements
+    that it lacks.
 
     Raises:
         StorageError: our folder cannot be written.
@@ -65,6 +77,8 @@ def merge(theirs: Store, ours: Store) -> Merged:
         elif here.state in ("done", "undefined"):
             if _same(folder, here):
                 found.known.append(name)
+                if state == "done":
+                    _complete(folder, here, found)
             else:
                 reason = f"differs from the result that {ours.root} has; forget one of the two"
                 found.refused.append(Finding(folder.path, reason))
@@ -85,6 +99,38 @@ def _same(one: RunFolder, other: RunFolder) -> bool:
         return True
     a, b = one.result(), other.result()
     return all(a.get(k) == b.get(k) for k in ("id", "scores", "weights_sha256"))
+
+
+def _complete(source: RunFolder, here: RunFolder, found: Merged) -> None:
+    """Give a run what another copy of it has beside the result."""
+    weights, target = source.path / "student.pt", here.path / "student.pt"
+    theirs = evaluations.evaluations(source)
+    try:
+        ours = evaluations.evaluations(here)
+        lacks = weights.is_file() and not target.is_file()
+        if lacks or theirs.keys() - ours.keys():
+            with here.lease(sign=False):
+                ours = evaluations.evaluations(here)  # one may have been measured meanwhile
+                if lacks:
+                    write_atomic(target, weights.read_bytes())
+                records = {"format": 1, "evaluations": {**theirs, **ours}}
+                if theirs.keys() - ours.keys():
+                    write_atomic(here.path / evaluations.FILE, to_json(records))
+            found.completed.append(here.path.name)
+    except RunBusyError:
+        found.refused.append(Finding(source.path, "is held here by another process"))
+        return
+    except StorageError:
+        raise
+    except UserError as error:  # our own measurements are damaged
+        found.refused.append(Finding(here.path / evaluations.FILE, str(error)))
+        return
+    for name in sorted(theirs.keys() & ours.keys()):
+        if any(theirs[name].get(k) != ours[name].get(k) for k in ("scores", "dataset_fingerprint")):
+            reason = (
+                f"measured {name!r} otherwise than the run in {here.path}; forget one of the two"
+            )
+            found.refused.append(Finding(source.path / evaluations.FILE, reason))
 
 
 def _copy(source: RunFolder, target: RunFolder, store: Store) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Iterable
 
@@ -14,7 +13,8 @@ def check_removable(folders: Iterable[RunFolder], store: Store) -> None:
     """Refuse what others need or use.
 
     Raises:
-        UserError: a run is being trained, or taught one that stays, finished or to be resumed.
+        UserError: a run is being trained, or taught one that stays: finished, in training or to be
+            resumed.
     """
     folders = list(folders)
     going = {folder.path.name for folder in folders}
@@ -27,7 +27,7 @@ def check_removable(folders: Iterable[RunFolder], store: Store) -> None:
             continue
         if other.state == "done":
             config = other.result(best=False)["config"]
-        elif (other.path / "checkpoint.pt").is_file():
+        elif _begun(other):
             config = other.read_json("run.json")["config"]
         else:
             continue
@@ -38,6 +38,13 @@ def check_removable(folders: Iterable[RunFolder], store: Store) -> None:
                 f"{name} taught {other.path.name}, which stays; forget that as well, or leave the"
                 " teacher"
             )
+
+
+def _begun(folder: RunFolder) -> bool:
+    """Whether a run that is not finished has been taught, or is at this moment."""
+    if not (folder.path / "run.json").is_file():
+        return False
+    return (folder.path / "checkpoint.pt").is_file() or folder.held()
 
 
 def remove(folder: RunFolder) -> None:
@@ -59,9 +66,6 @@ def remove(folder: RunFolder) -> None:
         raise UserError(f"{folder.path.name} is being trained; stop that, or wait for it") from None
     except OSError as error:
         raise StorageError(f"{folder.path} cannot be removed ({error.strerror or error})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            (folder.path / LEASE).unlink(missing_ok=True)
 
 
 __all__ = ["check_removable", "remove"]

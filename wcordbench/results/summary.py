@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from wcordbench.results import evaluations
 from wcordbench.results.store import Store
@@ -28,6 +29,8 @@ class Summary:
         teachers: SHA-256 of the weights that taught them; empty for a plain training.
         automatic: what ``precision: auto`` meant where they were trained; empty where the
             configuration says the precision.
+        arithmetic: what computed them, of all that no configuration says: the kind of device,
+            TF32, torch.compile.
     """
 
     values: tuple[float, ...]
@@ -41,6 +44,7 @@ class Summary:
     weights: frozenset[str] = frozenset()
     teachers: frozenset[str] = frozenset()
     automatic: frozenset[str] = frozenset()
+    arithmetic: frozenset[str] = frozenset()
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -85,6 +89,7 @@ def summarise(
     weights: set[str | None] = set()
     teachers: set[str | None] = set()
     automatic: set[str | None] = set()
+    arithmetic: set[str | None] = set()
     undefined = None
     for run in runs:
         folder = store.folder(run)
@@ -104,6 +109,7 @@ def summarise(
             teachers.add(record.get("teacher_sha256"))
             if run.config["train"]["precision"] == "auto":
                 automatic.add(environment.get("precision"))
+            arithmetic.add(_arithmetic(environment))
             earlier = record.get("earlier_environments", [])
             if any(e.get("clean") is False for e in (environment, *earlier)):
                 uncommitted.add(run.name)
@@ -114,8 +120,22 @@ def summarise(
     return Summary(
         tuple(values.values()), len(runs), undefined, tuple(failures), tuple(values),
         _known(fingerprints), frozenset(uncommitted), frozenset(measured), _known(weights),
-        _known(teachers), _known(automatic),
+        _known(teachers), _known(automatic), _known(arithmetic),
     )  # fmt: skip
+
+
+def _arithmetic(environment: Mapping[str, Any]) -> str | None:
+    """What computed a run, in words; None where its record does not say."""
+    device = environment.get("device")
+    if device is None:
+        return None
+    words = [{"cuda": "CUDA", "cpu": "a CPU"}.get(device, str(device))]
+    if environment.get("tf32") and environment.get("precision") == "fp32":
+        words.append("with TF32")
+    mode = environment.get("compile") or "off"
+    if mode != "off":
+        words.append(f"under --compile {mode}")
+    return " ".join(words)
 
 
 def _known(values: Iterable[str | None]) -> frozenset[str]:

@@ -21,6 +21,7 @@ from wcordbench.errors import UserError
 from wcordbench.results import teachers
 from wcordbench.results.groups import or_order
 from wcordbench.results.store import Store
+from wcordbench.results.taught import check_weights
 from wcordbench.suite.runs import Run
 from wcordbench.suite.transforms import cuts_whole
 from wcordbench.training.evaluation import evaluate
@@ -56,12 +57,7 @@ def weights_of_teacher(
                 f" {folder.path.name}, the teacher, was trained{or_order(run.config)}; put back"
                 f" what was there, or {remedy}"
             )
-        if not path.is_file():
-            raise UserError(
-                f"{path}, the teacher's weights, is missing; copy it there from where the teacher"
-                f" was trained, or {remedy} (its other students are then not comparable with"
-                " those to come, unless wcordbench rerun says that it gives the same bits)"
-            )
+        check_weights(folder)
         return path, expected, remedy
     if run.checkpoint is None:
         raise ValueError(f"{run.name} has a teacher that is neither a run nor a checkpoint")
