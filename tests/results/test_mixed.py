@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from wcordbench.errors import UserError
+from wcordbench.reporting.remarks import cautions
 from wcordbench.reporting.table import build
 from wcordbench.results import evaluations, sealed, teachers
 from wcordbench.results.merge import merge
@@ -130,12 +131,39 @@ def test_a_precision_that_the_device_chose_is_named_where_it_differs(tmp_path: P
                 remarks_of(suite, store)) == said  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({}, None),
+        ({"device": "cuda", "tf32": True}, "on CUDA with TF32, some on a CPU: "),
+        ({"device": "cuda", "tf32": True, "precision": "bf16"}, "on CUDA, some on a CPU: "),
+        ({"compile": "default"}, "on a CPU, some on a CPU under --compile default: "),
+    ],
+)
+def test_what_computed_the_runs_is_said_where_it_is_mixed(
+    tmp_path: Path, other: dict[str, Any], said: str | None
+) -> None:
+    suite, store = suite_of(tmp_path), Store(tmp_path / "results")
+    usual = {"device": "cpu", "tf32": None, "precision": "fp32", "compile": "off"}
+    for run in runs_of(suite, 0, 1):
+        finish(store, run, environment=usual)
+    for run in runs_of(suite, 2, 3)[1:]:
+        finish(store, run, environment=usual | other)
+    text = remarks_of(suite, store)
+    assert ("round" in text) == (said is not None)
+    assert said is None or f"Some runs were trained {said}" in text
+    cautioned = cautions(build(suite, expand(suite), store, None).remarks)
+    assert any("Some runs were trained" in line for line in cautioned) == (said is not None)
+
+
 def test_the_teacher_of_a_begun_student_stays(tmp_path: Path) -> None:
     suite, store = suite_of(tmp_path), Store(tmp_path / "results")
     teacher, student = runs_of(suite, 1)
     finish(store, teacher)
     store.folder(student).begin(student)
     check_removable([store.folder(teacher)], store)  # nothing of it is trained yet
+    with store.folder(student).lease(), pytest.raises(UserError, match="which stays"):
+        check_removable([store.folder(teacher)], store)  # it is being trained for the first time
     store.folder(student).write_sealed("checkpoint.pt", b"half a training")
     with pytest.raises(UserError, match=f"taught {student.name}, which stays"):
         check_removable([store.folder(teacher)], store)

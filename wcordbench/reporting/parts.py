@@ -31,7 +31,7 @@ def number(mean: float, std: float | None) -> str:
 
 def signed(value: float) -> str:
     """A difference with its sign; a true minus, which no font draws as short as a hyphen."""
-    return f"{value:+.2f}".replace("-", "−")
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")  # no negative zero
 
 
 def cell_text(entry: Entry, bold: Callable[[str], str] = str) -> str:

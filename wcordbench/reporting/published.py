@@ -146,7 +146,9 @@ def named(method: str, cell: Cell) -> bool:
     if base != cell.method.name:
         return False
     terms = cell.run.config["method"]["terms"]
-    options = {key: value for term in terms for key, value in term["options"].items()}
+    options: dict[str, Any] = {}
+    for term in terms:  # of a sum, the first that has it, as in a suite
+        options = {**term["options"], **options}
     for part in rest.rstrip(")").split(","):
         key, _, text = part.partition("=")
         value = json.loads(text) if text[0] in "-0123456789tfn" else text

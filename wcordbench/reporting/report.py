@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from wcordbench.errors import UserError
 from wcordbench.reporting import plot
 from wcordbench.reporting.compare import against, baseline_of, judged, not_judged, rule
-from wcordbench.reporting.parts import cell_text, printed
+from wcordbench.reporting.parts import cell_text, printed, remarks_of
 from wcordbench.reporting.plot_correlation import correlation_maps
 from wcordbench.reporting.plot_curves import curves
 from wcordbench.reporting.plot_sweep import sweep_plot
@@ -84,6 +84,7 @@ def page(
     columns = range(len(table.students))
     return environment.from_string(_file("report.html")).render(
         table=table,
+        remarks=remarks_of(table),
         pairs=[
             (
                 *(printed(of[c]) for of in (table.teachers, table.students)),

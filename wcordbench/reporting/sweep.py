@@ -103,7 +103,11 @@ def render_sweeps(suite: Suite, table: Table, form: str) -> str | None:
                 "mean": e.summary.mean if e.summary else None,
                 "std": e.summary.std if e.summary else None,
                 "seeds": len(e.summary.values) if e.summary else 0,
+                "wanted": e.summary.wanted if e.summary else 0,
+                "undefined": e.summary.undefined if e.summary else None,
+                "failed": len(e.summary.failures) if e.summary else 0,
                 "published_mean": p.mean if p else None,
+                "notes": "; ".join(table.notes[i - 1] for i in e.notes) or None,
                 **(versus(table, e) if table.baseline is not None else {}),
             }
             for s in found
@@ -111,7 +115,11 @@ def render_sweeps(suite: Suite, table: Table, form: str) -> str | None:
         ]  # fmt: skip
         if form == "json":
             return json.dumps(
-                {"title": table.title, "metric": table.metric, "sweep": records},
+                {
+                    "title": table.title, "metric": table.metric,
+                    "remarks": [*filter(None, table.remarks), *_elsewhere(table, found)],
+                    "sweep": records,
+                },
                 indent=1, ensure_ascii=False,
             )  # fmt: skip
         return csv_text(records)

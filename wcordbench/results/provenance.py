@@ -26,14 +26,15 @@ def environment(device: Any) -> dict[str, Any]:
         name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy")
     }
     name = processor()
-    driver = tf32 = None
+    driver = tf32 = products = None
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         driver = _driver()
-        # On Ampere and later, torch's convolutions in fp32 round their operands to TF32.
-        tf32 = bool(
-            torch.backends.cudnn.allow_tf32 and torch.cuda.get_device_capability(device) >= (8, 0)
-        )
+        # On Ampere and later, torch's convolutions in fp32 round their operands to TF32, and its
+        # products where an environment variable or a plugin asks for it.
+        recent = torch.cuda.get_device_capability(device) >= (8, 0)
+        tf32 = bool(torch.backends.cudnn.allow_tf32 and recent)
+        products = bool(torch.backends.cuda.matmul.allow_tf32 and recent)
     return {
         "wcordbench": __version__,
         "python": platform.python_version(),
@@ -44,6 +45,7 @@ def environment(device: Any) -> dict[str, Any]:
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "driver": driver,
         "tf32": tf32,
+        "tf32_products": products,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",

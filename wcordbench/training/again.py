@@ -123,8 +123,8 @@ def conditions(stored: RunFolder, again: RunFolder) -> list[str]:
         for r in records
     )
     keys = (
-        "device_name", "instructions", "threads", "precision", "tf32", "torch", "numpy", "system",
-        "commit",
+        "device_name", "instructions", "threads", "precision", "tf32", "tf32_products", "torch",
+        "numpy", "system", "commit",
     )  # fmt: skip
     found = [
         f"{k}: {old.get(k, 'not recorded')} then, {new.get(k)} now"
@@ -132,7 +132,11 @@ def conditions(stored: RunFolder, again: RunFolder) -> list[str]:
         if old.get(k) != new.get(k)
     ]
     for before in records[0].get("earlier_environments", []):
-        other = [f"{k} {before.get(k)}" for k in keys if before.get(k, old.get(k)) != old.get(k)]
+        other = [
+            f"{k} {before.get(k)}"
+            for k in (*keys, "compile")
+            if before.get(k, old.get(k)) != old.get(k)
+        ]
         found.append(f"it was interrupted, and began with another {', '.join(other) or 'host'}")
     return found
 
