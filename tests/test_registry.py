@@ -182,6 +182,29 @@ def test_plugins_that_cannot_be_read(source: str, fragment: str, tmp_path: Path)
     assert fragment in str(raised.value)
 
 
+def test_a_plugin_is_read_in_the_encoding_that_it_declares(tmp_path: Path) -> None:
+    path = tmp_path / "western.py"
+    text = (
+        "# -*- coding: latin-1 -*-\n"
+        "@register_dataset('western', title='Fußgänger')\ndef f(root): pass\n"
+    )
+    path.write_bytes(text.encode("latin-1"))
+    registry.add_plugin(path)
+    assert registry.get("dataset", "western").meta["title"] == "Fußgänger"
+
+
+def test_a_plugin_that_is_changed_before_it_is_imported_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "edited.py"
+    path.write_text(
+        "from wcordbench.registry import register_dataset\n"
+        "@register_dataset('late', title='T')\ndef f(root): pass\n"
+    )
+    registry.add_plugin(path)
+    path.write_text(path.read_text() + "# edited\n")
+    with pytest.raises(UserError, match="was changed after it was read; run again"):
+        registry.get("dataset", "late").load()
+
+
 def test_types_of_options(tmp_path: Path) -> None:
     path = tmp_path / "typed.py"
     path.write_text(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wcordbench.imports import absolute, source_of
+from wcordbench.imports import absolute, parsed, source_of
 
 
 @dataclass(frozen=True)
@@ -113,15 +112,4 @@ def _elsewhere(
     return None
 
 
-@functools.cache
-def parsed(file: Path, mtime_ns: int) -> ast.Module:  # noqa: ARG001
-    """A file's syntax tree, parsed once as long as the file stays.
-
-    Raises:
-        OSError: it cannot be read.
-        SyntaxError, ValueError, RecursionError, MemoryError: it is not valid Python.
-    """
-    return ast.parse(file.read_text(encoding="utf-8-sig"))
-
-
-__all__ = ["inherited", "parsed"]
+__all__ = ["inherited"]

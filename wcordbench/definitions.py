@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wcordbench import options as option_types
-from wcordbench.bases import inherited, parsed
+from wcordbench.bases import inherited
 from wcordbench.errors import UserError
-from wcordbench.imports import beside
+from wcordbench.imports import beside, digest, parsed
 
 Kind = Literal["method", "model", "dataset"]
 KINDS: tuple[Kind, ...] = ("method", "model", "dataset")
@@ -83,7 +83,7 @@ class Entry:
             UserError: it cannot be imported, or a method takes an argument that its source, and
                 with it no suite and no run's identity, does not show.
         """
-        found = getattr(import_file(self.file), self.qualname)
+        found = getattr(import_file(self.file, self.digest), self.qualname)
         if self.kind == "method":
             self._check_read(found)
         return found
@@ -332,15 +332,19 @@ def _options(
 
 def module_name(file: Path) -> str:
     """A plugin's; the same in every process, so that what it defines can be pickled."""
-    digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]
-    return f"wcordbench_plugin_{file.stem}_{digest}"
+    place = hashlib.sha256(str(file).encode()).hexdigest()[:8]
+    return f"wcordbench_plugin_{file.stem}_{place}"
 
 
-def import_file(file: Path) -> Any:
+def import_file(file: Path, known: str = "") -> Any:
     """The module of a file of this package or of a plugin.
 
+    Args:
+        file: the file.
+        known: of a plugin, the digest that identities were computed from.
+
     Raises:
-        UserError: a plugin fails when it is imported.
+        UserError: a plugin fails when it is imported, or has been changed since it was read.
     """
     if file.is_relative_to(PACKAGE):
         parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
@@ -355,6 +359,11 @@ def import_file(file: Path) -> Any:
         try:
             with beside(file):
                 spec.loader.exec_module(module)
+            if known and digest(file) != known:
+                raise UserError(
+                    f"plugin {file}, or a file that it imports, was changed after it was read; run"
+                    " again if the new file is meant"
+                )
         except BaseException as error:
             del sys.modules[name]
             if not isinstance(error, Exception) or isinstance(error, UserError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import sys
@@ -102,7 +103,7 @@ def forget(file: Path) -> None:
 def _imported(module: str, path: Path) -> Iterator[str]:
     """The full names that a file imports; of ``from a import b`` both a and a.b, if it is one."""
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = parsed(path, path.stat().st_mtime_ns)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return  # importing it says what is wrong
     for node in ast.walk(tree):
@@ -112,6 +113,17 @@ def _imported(module: str, path: Path) -> Iterator[str]:
             base = absolute(node, module, path)
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names if base)
+
+
+@functools.cache
+def parsed(file: Path, mtime_ns: int) -> ast.Module:  # noqa: ARG001
+    """A file's syntax tree, parsed once as long as the file stays, in the encoding it declares.
+
+    Raises:
+        OSError: it cannot be read.
+        SyntaxError, ValueError, RecursionError, MemoryError: it is not valid Python.
+    """
+    return ast.parse(file.read_bytes())
 
 
 def absolute(node: ast.Import | ast.ImportFrom, module: str, path: Path) -> str:
@@ -181,4 +193,7 @@ def is_own(file: Path) -> bool:
     return not installed and not file.is_relative_to(_PACKAGE)
 
 
-__all__ = ["absolute", "beside", "digest", "forget", "is_own", "own_imports", "parcel", "source_of"]
+__all__ = [
+    "absolute", "beside", "digest", "forget", "is_own", "own_imports", "parcel", "parsed",
+    "source_of",
+]  # fmt: skip

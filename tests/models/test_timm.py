@@ -42,7 +42,8 @@ def test_features_agree_with_timm(name: str, size: int) -> None:
     for got, want in zip((features.stem, *features.stages), maps, strict=True):
         torch.testing.assert_close(got, want)
     assert features.stages_preact == features.stages
-    assert features.shapes() == models.feature_shapes(name, 7, size, 1)
+    assert models.shapes_of(model, features) == models.feature_shapes(name, 7, size, 1)
+    assert not models.feature_shapes(name, 7, size, 1).preact
     assert features.logits.shape == (2, 7)
 
 

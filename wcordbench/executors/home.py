@@ -44,13 +44,13 @@ class Parcel:
     Attributes:
         runs: those of its job that it shall train, and the files of each.
         teacher: the files of their teacher's run.
-        checkpoint: their teacher's weights, where the suite gives them as a file.
+        checkpoint: the suffix and content of the file that the suite gives as their teacher.
         plugins: source files by name, and what they import of the user's own.
     """
 
     runs: dict[str, Files]
     teacher: Files
-    checkpoint: bytes | None
+    checkpoint: tuple[str, bytes] | None
     plugins: Files
 
 
@@ -142,7 +142,7 @@ class Home:
         return Parcel(
             runs,
             teacher,
-            None if given is None else Path(given).read_bytes(),
+            None if given is None else (Path(given).suffix, Path(given).read_bytes()),
             {name: text for p in plugins for name, text in parcel(Path(p)).items()},
         )
 
@@ -272,8 +272,9 @@ class _Away(Store):
         if job.after is not None:
             _write(super().folder(job.after).path, sent.teacher)
         if sent.checkpoint is not None:
-            _write(self.root, {"teacher.pth": sent.checkpoint})
-            given = str(self.root / "teacher.pth")
+            suffix, content = sent.checkpoint
+            _write(self.root, {f"teacher{suffix}": content})  # it says how the file is read
+            given = str(self.root / f"teacher{suffix}")
             runs = tuple(dataclasses.replace(r, checkpoint=given) for r in runs)
         _write(self.root / "plugins", sent.plugins)
         return Job(runs, job.after)

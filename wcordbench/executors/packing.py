@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -30,6 +31,8 @@ IMAGES = 10_000
 WINDOW, PATIENCE = 1.5, 90.0
 #: jobs that are tried on one CUDA device
 CROWDS = (1, 2, 4)
+#: of a device's memory that they may take together
+MOST = 0.9
 
 #: steps a second of so many processes with so many threads; None where they do not fit
 Rate = Callable[[int, int], float | None]
@@ -85,6 +88,8 @@ def choose(
                 speed = rate(*way)
                 if speed is not None:
                     found[way] = speed
+                elif device != "cpu":
+                    break  # more side by side do not fit either
     except (OSError, EOFError, TimeoutError):  # a process died, or took too long
         return None
     except UserError:  # a network that cannot be built at a size that was a guess
@@ -169,12 +174,18 @@ def _measuring(run: Run, device: str, most: int) -> Any:
             pipes.append(ours)
             processes.append(process)
 
+        share = 0.0  # of a device's memory that one needs, as far as it is known
+
         def rate(workers: int, threads: int) -> float | None:
+            nonlocal share
+            if workers * share > MOST:
+                return None
             chosen = pipes[:workers]
             for pipe in chosen:
                 pipe.send(threads)
-            needed = [_hear(pipe, limit) for pipe in chosen]  # after a step to warm up
-            if workers * max(needed) > 0.9:
+            # After a step to warm up, which each takes even where one has no room.
+            share = max(_hear(pipe, limit) for pipe in chosen)
+            if workers * share > MOST:
                 return None
             for pipe in chosen:
                 pipe.send("go")
@@ -211,7 +222,11 @@ def _train(
             import torch
 
             torch.set_num_threads(int(pipe.recv()))
-            step()
+            try:
+                step()
+            except torch.OutOfMemoryError:
+                pipe.send(math.inf)
+                return
             pipe.send(share())
             pipe.recv()
             began, steps = time.perf_counter(), 0

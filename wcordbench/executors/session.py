@@ -211,6 +211,7 @@ class Session(ABC, Generic[W]):
             self.report(event)
         else:
             worker.started |= kind == "job"
+            worker.loaded &= kind != "job"  # a scheduler starts one again whose node died
             if kind in LAST_WORDS:
                 run = worker.open.pop(event["run"])
                 if kind != "done":

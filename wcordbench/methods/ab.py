@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wcordbench.errors import UserError
-from wcordbench.methods.base import Batch, Features, FirstStage, Method, Setup
+from wcordbench.methods.base import Batch, Features, FirstStage, Method, Setup, lacking
 from wcordbench.methods.regressor import regressor, regressor_gap
 from wcordbench.options import Positive
 from wcordbench.registry import register_method
@@ -70,12 +70,14 @@ class ActivationBoundaries(Method):
 
     @classmethod
     def unsupported(cls, setup: Setup) -> str | None:
-        """Why no connector leads from a student's stage to the teacher's, or None."""
+        """Undefined where no connector leads from a student's stage to the teacher's, or the
+        student shows its stages after their ReLU alone: none is ever below 0 there.
+        """
         for s, t in zip(setup.student.stages, setup.teacher.stages, strict=False):
             gap = regressor_gap(s, t)
             if gap:
                 return gap
-        return None
+        return lacking(setup, "student_preact")
 
     @property
     def first_stage(self) -> FirstStage:

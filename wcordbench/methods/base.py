@@ -53,7 +53,7 @@ class Setup(NamedTuple):
 
 Need = Literal[
     "student_map", "teacher_map", "student_classifier", "teacher_classifier", "teacher_norms",
-    "batch_size",
+    "student_preact", "batch_size",
 ]  # fmt: skip
 
 
@@ -62,8 +62,8 @@ def lacking(setup: Setup, *needs: Need) -> str | None:
 
     Args:
         setup: what there is.
-        needs: fields of :class:`Setup`, or ``student_map`` and ``teacher_map`` for the map
-            before pooling.
+        needs: fields of :class:`Setup`, ``student_map`` and ``teacher_map`` for the map before
+            pooling, or ``student_preact`` for the maps before the stages' last ReLU.
     """
     for need in needs:
         network, _, what = need.partition("_")
@@ -71,6 +71,9 @@ def lacking(setup: Setup, *needs: Need) -> str | None:
             shapes = setup.student if network == "student" else setup.teacher
             if shapes.last_map is None:
                 return f"the {network} shows no map before its pooling"
+        elif what == "preact":
+            if not setup.student.preact:
+                return "the student does not show its maps before their last ReLU"
         elif what == "classifier":
             if getattr(setup, need) is None:
                 return f"the {network} shows no classifier"

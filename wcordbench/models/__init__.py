@@ -90,6 +90,11 @@ def norms_of(model: nn.Module) -> tuple[tuple[Tensor, Tensor], ...] | str:
     return tuple((norm.weight.detach(), norm.bias.detach()) for norm in norms)
 
 
+def shapes_of(model: nn.Module, features: Features) -> FeatureShapes:
+    """The shapes of a network's features; ``shows_preact`` of the network says what they hold."""
+    return features.shapes()._replace(preact=getattr(model, "shows_preact", True))
+
+
 @functools.cache
 def outline(name: str, num_classes: int, image_size: int = 32, in_channels: int = 3) -> Outline:
     """A network's shapes and parts, on the meta device.
@@ -106,7 +111,7 @@ def outline(name: str, num_classes: int, image_size: int = 32, in_channels: int 
             " wcordbench.models.features.Features, or leave that to"
             " wcordbench.models.wrap.WithFeatures"
         )
-    shapes = features.shapes()
+    shapes = shapes_of(model, features)
     if shapes.logits != num_classes:
         raise UserError(
             f"model {name!r} gives {shapes.logits} logits for {num_classes} classes; build its last"
@@ -130,4 +135,5 @@ def feature_shapes(
 __all__ = [
     "FeatureShapes", "Features", "Outline", "classifier_of", "create", "feature_shapes",
     "load_checkpoint", "macs", "norms_of", "outline", "pretrained_normalisation",
+    "shapes_of",
 ]  # fmt: skip

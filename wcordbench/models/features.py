@@ -62,6 +62,8 @@ class FeatureShapes(NamedTuple):
         pooled: D.
         logits: K.
         last_map: ``(D, H, W)``, or None.
+        preact: whether the maps before the stages' last ReLU are shown, or those after it in
+            their place.
     """
 
     stem: tuple[int, ...]
@@ -69,3 +71,4 @@ class FeatureShapes(NamedTuple):
     pooled: int
     logits: int
     last_map: tuple[int, ...] | None = None
+    preact: bool = True

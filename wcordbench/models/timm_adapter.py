@@ -43,6 +43,9 @@ class TimmModel(nn.Module):
             for it, or the model cannot process images of this size.
     """
 
+    #: methods that need the maps before the last ReLU ask
+    shows_preact = False
+
     def __init__(
         self, name: str, num_classes: int, in_channels: int = 3, image_size: int = 32
     ) -> None:

@@ -34,6 +34,9 @@ class WithFeatures(nn.Module):
         UserError: the network cannot be traced or has no such node or layer.
     """
 
+    #: methods that need the maps before the last ReLU ask
+    shows_preact = False
+
     def __init__(
         self,
         network: nn.Module,

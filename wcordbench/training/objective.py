@@ -222,7 +222,7 @@ def objective(
         raise UserError(located(phrase(dict(first)), first["loc"])) from None
     modes = [(net, net.training) for net in (student, teacher)]
     with torch.no_grad():
-        shapes = [net.eval()(images).shapes() for net, _ in modes]
+        shapes = [models.shapes_of(net, net.eval()(images)) for net, _ in modes]
     for net, training in modes:
         net.train(training)
     setup = Setup(
