@@ -84,7 +84,8 @@ def loader(labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch
 #: methods that the loop cannot train, and what they miss
 UNDEFINED = {
     "ab": "before their last ReLU", "fsp": "the channels", "mlkd": "a second view",
-    "mlkd_ls": "a second view", "ofd": "does not say which batch norms", "semckd": "the batch size is not known",
+    "mlkd_ls": "a second view", "ofd": "does not say which batch norms",
+    "semckd": "the batch size is not known",
 }  # fmt: skip
 
 
