@@ -107,7 +107,8 @@ def _cifar(root: Path, name: str, torchvision_name: str, classes: int) -> Datase
              for name in split.names.tolist() if name.lower().endswith(_LOSSY)]  # fmt: skip
     dataset = dataset.in_memory()
     found = Dataset(canonical_order(dataset.train), canonical_order(dataset.test), dataset.classes)
-    if place == folder and (lossy or content(found) != PUBLISHED.get(name, content(found))):
+    known = PUBLISHED.get(name) if place == folder else None
+    if lossy or (known is not None and content(found) != known):
         which = f"{os.fsdecode(lossy[0])} is compressed with loss" if lossy else "pixels or labels"
         warn(
             f"{name}: the images in {folder} are not the published ones ({which}); nothing"

@@ -106,7 +106,7 @@ def _whole(cache: Path, shape: tuple[int, ...]) -> bool:
     except Exception:  # arbitrary bytes fail in arbitrary ways; the images are still there
         return False
     if digest.hexdigest() == checksum:
-        write_beside(cache.with_suffix(".seen"), json.dumps(seen).encode())
+        _remember(cache, seen)
         return True
     return False
 
@@ -115,6 +115,10 @@ def _seen(cache: Path, checksum: str) -> dict[str, Any]:
     """What tells a whole array from one that was changed later, without reading it."""
     stat = cache.stat()
     return {"sha256": checksum, "file": [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]}
+
+
+def _remember(cache: Path, seen: dict[str, Any]) -> None:
+    write_beside(cache.with_suffix(".seen"), json.dumps(seen).encode())
 
 
 def _write(files: ImageFiles, cache: Path) -> None:
@@ -149,5 +153,4 @@ def _write(files: ImageFiles, cache: Path) -> None:
         cache.unlink(missing_ok=True)
         cache.hardlink_to(final)
     cache.with_suffix(".json").write_text(json.dumps({"sha256": digest.hexdigest()}))
-    seen = json.dumps(_seen(cache, digest.hexdigest()))
-    write_beside(cache.with_suffix(".seen"), seen.encode())
+    _remember(cache, _seen(cache, digest.hexdigest()))

@@ -109,6 +109,24 @@ def versus(table: Table, entry: Entry) -> dict[str, Any]:
     }
 
 
+def summary_record(entry: Entry) -> dict[str, Any]:
+    """What a cell's runs gave, as CSV and JSON name it."""
+    s = entry.summary
+    return {
+        "mean": s.mean if s else None,
+        "std": s.std if s else None,
+        "seeds": len(s.values) if s else 0,
+        "wanted": s.wanted if s else 0,
+        "undefined": s.undefined if s else None,
+        "failed": len(s.failures) if s else 0,
+    }
+
+
+def notes_of(table: Table, entry: Entry) -> str | None:
+    """A cell's footnotes in words, as CSV and JSON give them."""
+    return "; ".join(table.notes[i - 1] for i in entry.notes) or None
+
+
 def number_record(number: Number | None) -> dict[str, Any]:
     """A published number, as CSV and JSON name its parts."""
     return {

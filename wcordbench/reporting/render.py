@@ -16,11 +16,13 @@ from wcordbench.reporting.latex import latex
 from wcordbench.reporting.parts import (
     cell_text,
     csv_text,
+    notes_of,
     number_record,
     pair_record,
     printed,
     remarks_of,
     signed,
+    summary_record,
     versus,
 )
 from wcordbench.reporting.table import Table
@@ -130,23 +132,17 @@ def _records(table: Table) -> list[dict[str, Any]]:
     ranks = table.ranks
     for name, entries in table.rows:
         for column, entry in enumerate(entries):
-            s, p = entry.summary, entry.published
             records.append(
                 {
                     **pair_record(table, column),
                     "row": name,
-                    "mean": s.mean if s else None,
-                    "std": s.std if s else None,
-                    "seeds": len(s.values) if s else 0,
-                    "wanted": s.wanted if s else 0,
-                    "undefined": s.undefined if s else None,
-                    "failed": len(s.failures) if s else 0,
+                    **summary_record(entry),
                     "best": entry.best,
-                    **number_record(p),
+                    **number_record(entry.published),
                     "delta": entry.delta,
                     "mean_rank": ranks[name].mean if name in ranks else None,
                     "rank_columns": ranks[name].columns if name in ranks else None,
-                    "notes": "; ".join(table.notes[i - 1] for i in entry.notes) or None,
+                    "notes": notes_of(table, entry),
                     **(versus(table, entry) if table.baseline is not None else {}),
                     **(
                         entry.size._asdict()

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from wcordbench.reporting.escape import latex as escape
 from wcordbench.reporting.escape import markdown, one_line
 from wcordbench.reporting.latex import latex_cell, latex_line, latex_table
-from wcordbench.reporting.parts import cell_text, csv_text, versus
+from wcordbench.reporting.parts import cell_text, csv_text, notes_of, summary_record, versus
 from wcordbench.reporting.published import Number
 from wcordbench.reporting.remarks import IN_BRACKETS
 from wcordbench.reporting.table import Entry, Table
@@ -100,14 +100,9 @@ def render_sweeps(suite: Suite, table: Table, form: str) -> str | None:
                 "teacher": s.pair.teacher.model, "student": s.pair.student,
                 **({"pair": s.pair.name} if table.labels else {}), "method": s.method,
                 "parameter": s.parameter, "value": value,
-                "mean": e.summary.mean if e.summary else None,
-                "std": e.summary.std if e.summary else None,
-                "seeds": len(e.summary.values) if e.summary else 0,
-                "wanted": e.summary.wanted if e.summary else 0,
-                "undefined": e.summary.undefined if e.summary else None,
-                "failed": len(e.summary.failures) if e.summary else 0,
+                **summary_record(e),
                 "published_mean": p.mean if p else None,
-                "notes": "; ".join(table.notes[i - 1] for i in e.notes) or None,
+                "notes": notes_of(table, e),
                 **(versus(table, e) if table.baseline is not None else {}),
             }
             for s in found

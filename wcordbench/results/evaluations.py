@@ -66,12 +66,20 @@ def add(folder: RunFolder, name: str, record: dict[str, Any]) -> None:
     """
     try:
         with folder.lease():
-            records = {**evaluations(folder), name: sealed(record)}
-            write_atomic(folder.path / FILE, to_json({"format": 1, "evaluations": records}))
+            write(folder, {**evaluations(folder), name: sealed(record)})
     except RunBusyError:
         raise UserError(
             f"{folder.path.name} is held by another process; measure again when it has ended"
         ) from None
+
+
+def write(folder: RunFolder, records: dict[str, dict[str, Any]]) -> None:
+    """Replace a run's measurements, which are sealed; its lease is held.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    write_atomic(folder.path / FILE, to_json({"format": 1, "evaluations": records}))
 
 
 def score(folder: RunFolder, metric: str) -> float | None:
@@ -119,4 +127,4 @@ def names(folders: list[RunFolder]) -> list[str]:
     return sorted({name for f in folders if f.state == "done" for name in evaluations(f)})
 
 
-__all__ = ["FILE", "add", "contradiction", "evaluations", "made_of", "names", "score"]
+__all__ = ["FILE", "add", "contradiction", "evaluations", "made_of", "names", "score", "write"]

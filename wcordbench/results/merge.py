@@ -15,7 +15,6 @@ from wcordbench.results.store import (
     RunFolder,
     StorageError,
     Store,
-    to_json,
     write_atomic,
 )
 from wcordbench.results.verify import FILES, Claims, Finding, check
@@ -113,9 +112,8 @@ def _complete(source: RunFolder, here: RunFolder, found: Merged) -> None:
                 ours = evaluations.evaluations(here)  # one may have been measured meanwhile
                 if lacks:
                     write_atomic(target, weights.read_bytes())
-                records = {"format": 1, "evaluations": {**theirs, **ours}}
                 if theirs.keys() - ours.keys():
-                    write_atomic(here.path / evaluations.FILE, to_json(records))
+                    evaluations.write(here, {**theirs, **ours})
             found.completed.append(here.path.name)
     except RunBusyError:
         found.refused.append(Finding(source.path, "is held here by another process"))

@@ -106,8 +106,9 @@ def _read_alike(given: dict[str, Any], config: dict[str, Any], side: int) -> dic
         usual["grayscale"] = reading.grayscale
     if "image_size" in options:  # then how it comes about is the user's as well
         usual.pop("resize", None)
-    allowed = typing.get_args(entry.options["image_size"].annotation)
-    if typing.get_origin(entry.options["image_size"].annotation) is typing.Literal:
+    annotation = entry.options["image_size"].annotation
+    if typing.get_origin(annotation) is typing.Literal:
+        allowed = typing.get_args(annotation)
         larger = [value for value in allowed if value >= usual["image_size"]]
         usual["image_size"] = min(larger, default=max(allowed))
     fitting = {

@@ -18,6 +18,7 @@ from wcordbench.data import base as data
 from wcordbench.data.base import Dataset, Split
 from wcordbench.data.batches import TestBatches
 from wcordbench.data.memory import allowing
+from wcordbench.data.task import apply_task
 from wcordbench.data.views import View
 from wcordbench.devices import available
 from wcordbench.errors import UserError
@@ -200,12 +201,12 @@ def _with_task(
     own = folder.result(best=False)["config"]["dataset"]
     if "task" not in own:
         return config
-    classes = data.look(config, data_root).classes
-    if set(classes) == set(names):
+    plain = data.look(config, data_root)
+    if set(plain.classes) == set(names):
         return config
     task = own["task"]
     members = task.get("positive") or [m for group in task["groups"].values() for m in group]
-    number = next((m for m in members if isinstance(m, int) and str(m) not in classes), None)
+    number = next((m for m in members if isinstance(m, int) and str(m) not in plain.classes), None)
     if number is not None and any(config[key] != own[key] for key in ("name", "options")):
         raise UserError(
             f"the task of {folder.path.name} names class {number} by its number, which in dataset"
@@ -213,7 +214,7 @@ def _with_task(
             f" that are called {' and '.join(names)}"
         )
     try:
-        data.look(config | {"task": task}, data_root)
+        apply_task(plain, task)
     except UserError as error:
         raise UserError(f"{folder.path.name} has a task of its own: {error}") from None
     return config | {"task": task}
